@@ -1,0 +1,46 @@
+# `make demo` and `make test` work on a fresh machine with python3, make and git.
+.PHONY: help setup demo test check format lock golden bench clean
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(READY)  ## make .venv with everything, from the hashed lock files
+
+$(READY): pyproject.toml requirements/dev.txt requirements/uv.txt scripts/setup
+	@scripts/setup $(VENV) requirements/dev.txt
+	@touch $@
+
+demo: $(READY)  ## synthetic data -> train -> eval -> export -> predict, in a few minutes
+	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
+
+test: $(READY)  ## pass all tests
+	$(BIN)/pytest -q
+
+check: $(READY)  ## format, lint, types, import contracts, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m "not slow"
+
+format: $(READY)  ## rewrite what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(READY)  ## refresh the hashed lock files
+	UV=$(BIN)/uv scripts/lock
+
+golden: $(READY)  ## rewrite the golden files of the tests
+	$(BIN)/python -m tests.golden.make
+
+bench: $(READY)  ## measure against peers, side by side
+	$(BIN)/uv pip sync --quiet --require-hashes requirements/bench.txt -p $(BIN)/python
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -p $(BIN)/python
+	$(BIN)/python -m bench
+
+clean:  ## remove what the commands made here
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

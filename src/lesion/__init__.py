@@ -1,0 +1,23 @@
+"""lesion: dermatoscopic images to a served malignant/benign classifier. Research software, not a medical device."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lesion.inference.predictor import Predictor
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(model: "str | Path", **options: Any) -> "Predictor":
+    """Load an exported model; needs neither torch nor a configuration.
+
+    `options` go to `lesion.inference.predictor.Predictor.load`. Raises ArtifactError for a file that is not an
+    intact lesion model, NotFoundError for a missing one.
+    """
+    # Lazy, so that `import lesion` stays free of onnxruntime.
+    from lesion.inference.predictor import Predictor
+
+    return Predictor.load(model, **options)

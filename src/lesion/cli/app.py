@@ -1,0 +1,71 @@
+"""Assembles the commands; the one place where an error becomes an exit code."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from lesion import __version__
+from lesion.cli import data, eval, export, predict, serve, train
+from lesion.errors import LesionError
+from lesion.records import NOTICE
+
+EPILOG = (
+    "Exit codes: 0 done, 1 a check failed, 2 wrong usage or configuration, 3 an extra is not installed, 65 bad data, "
+    "image or model file, 66 not found, 69 a remote did not answer, 70 the loss became NaN, 74 cannot write, "
+    "130 interrupted."
+)
+
+# No rich help, no pretty tracebacks, no completion: each of them costs more at start-up than the rest together.
+app = typer.Typer(
+    name="lesion",
+    help=f"Classify dermatoscopic images: from HAM10000 to a served malignant/benign model.\n\n{NOTICE}",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.command("train")(train.train)
+app.command("eval")(eval.evaluate)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lesion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_up(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Send the log of this process to stderr; stdout is for results."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log = logging.getLogger("lesion")
+    log.handlers = [handler]
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`; returns the exit code of a LesionError, else leaves through SystemExit."""
+    try:
+        app(argv, prog_name="lesion")
+    except LesionError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0

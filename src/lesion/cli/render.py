@@ -1,0 +1,160 @@
+"""How records and progress look on a terminal; the only file that knows rich."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any
+
+from lesion.records import (
+    NOTICE,
+    DataReport,
+    EvalReport,
+    ExportReport,
+    Prediction,
+    TrainReport,
+    to_dict,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from lesion.inference.predictor import Predictor
+
+log = logging.getLogger("lesion.cli")
+
+
+def show(record: Any, as_json: bool) -> None:
+    """Print a record to stdout, and to stderr what to do next."""
+    if as_json:
+        print(to_json(record))
+        return
+    _print(record)
+
+
+def show_predictions(predictions: Sequence[Prediction], predictor: "Predictor", as_json: bool) -> None:
+    """Print answers, one line each or as one document."""
+    if as_json:
+        print(to_json({"predictions": [to_dict(prediction) for prediction in predictions]}))
+        return
+    width = max(len(prediction.source) for prediction in predictions)
+    for prediction in predictions:
+        print(
+            f"{prediction.source:<{width}}  {prediction.prediction:<9}  {prediction.confidence:.3f}{_top(prediction)}"
+        )
+    threshold = predictor.manifest.threshold
+    log.info("%s: malignant from a probability of %.3f. %s", predictor.identity, threshold, NOTICE)
+
+
+def _top(prediction: Prediction, most: int = 3) -> str:
+    if prediction.diagnosis_probabilities is None:
+        return ""
+    ranked = sorted(prediction.diagnosis_probabilities.items(), key=lambda pair: -pair[1])[:most]
+    return "  (" + ", ".join(f"{dx} {p:.3f}" for dx, p in ranked) + ")"
+
+
+@singledispatch
+def _print(record: Any) -> None:
+    raise TypeError(f"no way to show {type(record).__name__}")
+
+
+@_print.register
+def _(record: DataReport) -> None:
+    print(f"{record.root}: {record.images} images of {record.lesions} lesions, split {record.fingerprint}")
+    columns = sorted({name for counts in record.splits.values() for name in counts} - {"images", "lesions"})
+    rows = [["split", "images", "lesions", *columns]]
+    for split, counts in record.splits.items():
+        rows.append([split, *(str(counts.get(name, 0)) for name in ("images", "lesions", *columns))])
+    _table(rows)
+    log.info("written to %s", record.processed)
+
+
+@_print.register
+def _(record: TrainReport) -> None:
+    print(
+        f"{record.model}: {record.tier}, {record.parameters / 1e6:.1f} M parameters, best epoch {record.best_epoch} of "
+        f"{record.epochs}, {record.seconds:.0f} s at {record.images_per_second:.0f} images/s"
+    )
+    _figures(record.validation)
+    log.info("next: lesion eval · lesion predict IMAGE · lesion serve")
+
+
+@_print.register
+def _(record: ExportReport) -> None:
+    print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, {record.latency_ms:.1f} ms an image")
+    reference = "the fp32 file" if record.quantized else "torch"
+    print(
+        f"against {reference} on {record.parity_images} validation images: largest difference of a probability "
+        f"{record.parity_max_difference:.1e}, {record.parity_flips} decisions flipped"
+    )
+    if record.reference_latency_ms:
+        ratio = record.reference_latency_ms / record.latency_ms
+        print(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
+    _figures(record.validation)
+    log.info("next: lesion eval --model %s", record.model)
+
+
+@_print.register
+def _(record: EvalReport) -> None:
+    print(
+        f"{record.model} on {record.split}: {record.images} images of {record.lesions} lesions, {record.malignant} "
+        f"malignant; malignant from a probability of {record.threshold:.3f}"
+    )
+    rows = [["figure", "value", "95 % interval"]]
+    for name, estimate in record.metrics.items():
+        value = "–" if estimate.value is None else f"{estimate.value:.3f}"
+        interval = "–" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
+        rows.append([name.replace("_", " "), value, interval])
+    _table(rows)
+    cells = record.confusion
+    print(f"malignant: {cells['tp']} found, {cells['fn']} missed; benign: {cells['tn']} cleared, {cells['fp']} alarmed")
+    log.info("%s", NOTICE)
+
+
+def _figures(figures: dict[str, float | None]) -> None:
+    shown = ("auroc", "sensitivity", "specificity", "calibration_error")
+    parts = [f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in shown if figures.get(name) is not None]
+    print("validation: " + ", ".join(parts))
+
+
+def _table(rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows[1:]:
+        table.add_row(*row)
+    # In a pipe there is no width to respect: a reader's `grep` must not meet wrapped lines.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+class Bars:
+    """Progress on stderr, when that is a terminal and the log is not silenced."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+
+    def begin(self, label: str, total: int) -> None:
+        """Start a bar of `total` steps."""
+        if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task(label, total=total)
+        self._bar.start()
+
+    def advance(self, **figures: float) -> None:
+        """One step further."""
+        if self._bar is not None:
+            self._bar.advance(self._task)
+
+    def end(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

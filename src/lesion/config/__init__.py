@@ -1,0 +1,1 @@
+"""Every knob, and how its value is found."""

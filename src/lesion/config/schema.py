@@ -1,0 +1,208 @@
+"""Every knob: its type, default, unit and range, with a docstring below it.
+
+docs/config.md is generated from this file.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+TIERS = ("baseline", "resnet", "efficientnet")
+
+
+def knob(
+    default: Any,
+    *,
+    choices: tuple[str, ...] = (),
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A field with a default and the values it may take; `config.load` checks them all at once."""
+    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
+    metadata = {name: limit for name, limit in limits.items() if limit not in (None, ())}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DataConfig:
+    """Which images, and how they are split."""
+
+    root: str = "data/ham10000"
+    """Folder with HAM10000_metadata.csv and HAM10000_images/."""
+    processed: str | None = None
+    """Folder for the split; null means <root>/processed, or processed/<name of root> when root is read-only."""
+    subsample: float = knob(1.0, above=0, at_most=1)
+    """Share of the training lesions to use. Validation and test stay whole, so results stay comparable."""
+    split_seed: int = knob(0, at_least=0)
+    """Which random split; not the training seed, so that repeated trainings share one test set."""
+    val: float = knob(0.15, above=0, at_most=0.5)
+    """Share of the images for validation."""
+    test: float = knob(0.15, above=0, at_most=0.5)
+    """Share of the images for the test."""
+    malignant: list[str] = knob(["akiec", "bcc", "mel"])
+    """The diagnoses that count as malignant."""
+    workers: int = knob(4, at_least=0)
+    """Threads that decode images, and worker processes where the decoded images do not fit in memory."""
+    memory_gb: float = knob(4.0, at_least=0)
+    """Decoded images are kept in memory up to this many GB; above it they are decoded on demand."""
+
+
+@dataclass
+class PreprocessConfig:
+    """The pixels that the network sees; exported with the model."""
+
+    size: int = knob(224, at_least=32, at_most=1024)
+    """Side of the square input, in pixels."""
+    filter: str = knob("bilinear", choices=("bilinear", "bicubic", "lanczos"))
+    """Resampling filter."""
+
+
+@dataclass
+class ModelConfig:
+    """The network."""
+
+    tier: str = knob("baseline", choices=TIERS)
+    """baseline (1.3 M parameters), resnet (11.2 M) or efficientnet (4 M to 66 M)."""
+    variant: str = knob("b0", choices=tuple(f"b{i}" for i in range(8)))
+    """Which EfficientNet."""
+    pretrained: bool = False
+    """Start from ImageNet weights; resnet and efficientnet only."""
+    weights: str | None = None
+    """A file of torchvision weights to start from instead of downloading them."""
+    classes: str = knob("diagnosis", choices=("diagnosis", "malignancy"))
+    """Train on the seven diagnoses, whose malignant probabilities are summed, or on the two classes directly."""
+    dropout: float = knob(0.2, at_least=0, at_most=0.9)
+    """Dropout before the last layer."""
+
+
+@dataclass
+class OptimConfig:
+    """The optimiser: AdamW, linear warm-up, cosine decay."""
+
+    lr: float = knob(1e-4, above=0, at_most=1)
+    """Peak learning rate."""
+    weight_decay: float = knob(0.01, at_least=0, at_most=1)
+    """AdamW's weight decay."""
+    warmup: float = knob(0.05, at_least=0, at_most=0.9)
+    """Share of all steps over which the learning rate rises."""
+
+
+@dataclass
+class TrainerConfig:
+    """The training loop."""
+
+    epochs: int = knob(25, at_least=1)
+    """Most epochs; early stopping may end sooner."""
+    batch_size: int = knob(32, at_least=1)
+    """Images per step and device."""
+    patience: int = knob(7, at_least=1)
+    """Epochs without a better validation loss before training stops."""
+    accumulate: int = knob(1, at_least=1)
+    """Steps whose gradients are added before the weights change."""
+    max_minutes: float | None = knob(None, above=0)
+    """Stop after this many minutes, at the end of a step; null means no limit."""
+    precision: str = knob("auto", choices=("auto", "32-true", "16-mixed", "bf16-mixed"))
+    """auto: fp32 on a CPU, mixed fp16 on a GPU."""
+    accelerator: str = knob("auto", choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
+    """The kind of device."""
+    devices: str = "auto"
+    """How many devices, or which, as Lightning reads it: auto, 2, or 0,1."""
+    strategy: str = "auto"
+    """How several devices share the work; auto means DDP."""
+    gradient_clip: float = knob(1.0, at_least=0)
+    """Largest norm of the gradient; 0 switches clipping off."""
+
+
+@dataclass
+class EvalConfig:
+    """The decision rule, fitted on validation and stored in the model file."""
+
+    sensitivity: float = knob(0.95, above=0, at_most=1)
+    """The operating point: the threshold is the highest with at least this sensitivity on validation."""
+
+
+@dataclass
+class ExportConfig:
+    """The checks that a model file must pass."""
+
+    parity_tolerance: float = knob(1e-4, above=0, at_most=0.1)
+    """Largest allowed difference of a probability between torch and the file."""
+    calibration_images: int = knob(256, at_least=8)
+    """Training images that int8 ranges are measured on."""
+    max_auroc_loss: float = knob(0.01, at_least=0, at_most=1)
+    """Largest allowed loss of validation AUROC by int8."""
+
+
+@dataclass
+class ServeConfig:
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default is reached from this machine only."""
+    port: int = knob(8000, at_least=0, at_most=65535)
+    """TCP port; 0 takes a free one."""
+    max_upload_mb: float = knob(16.0, above=0, at_most=1024)
+    """Largest request body, in MiB, counted as it arrives."""
+    threads: int = knob(0, at_least=0)
+    """Threads per inference; 0 means as many as this process may use."""
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are recorded besides their folder."""
+
+    wandb: str = knob("disabled", choices=("disabled", "offline", "online"))
+    """Mirror metrics to Weights & Biases."""
+    project: str = "lesion"
+    """The W&B project."""
+
+
+@dataclass
+class Config:
+    """The whole configuration of lesion."""
+
+    seed: int = knob(0, at_least=0, at_most=2**31)
+    """Seed of initial weights, order and augmentation."""
+    runs: str = "runs"
+    """Folder for run folders."""
+    data: DataConfig = field(default_factory=DataConfig)
+    preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+
+# What users of other tools type, to the key that means it here.
+ALIASES = {
+    "lr": "optim.lr",
+    "learning_rate": "optim.lr",
+    "optim.learning_rate": "optim.lr",
+    "weight_decay": "optim.weight_decay",
+    "epochs": "trainer.epochs",
+    "max_epochs": "trainer.epochs",
+    "trainer.max_epochs": "trainer.epochs",
+    "batch_size": "trainer.batch_size",
+    "data.batch_size": "trainer.batch_size",
+    "batch": "trainer.batch_size",
+    "patience": "trainer.patience",
+    "devices": "trainer.devices",
+    "imgsz": "preprocess.size",
+    "image_size": "preprocess.size",
+    "size": "preprocess.size",
+    "model": "model.tier",
+    "tier": "model.tier",
+    "subsample": "data.subsample",
+    "fraction": "data.subsample",
+    "num_workers": "data.workers",
+    "data.num_workers": "data.workers",
+    "dropout": "model.dropout",
+    "pretrained": "model.pretrained",
+    "port": "serve.port",
+    "host": "serve.host",
+}

@@ -1,0 +1,43 @@
+"""Rows to uint8 pixels: the same decode and geometry that serving uses, in parallel and in memory."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+
+from lesion.data.index import Row
+from lesion.images import read_image
+from lesion.preprocess import PreprocessSpec
+from lesion.progress import Progress, Silent, track
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def decode_row(row: Row, spec: PreprocessSpec) -> Pixels:
+    """One image as uint8 (size, size, 3); ImageError that names the file when it cannot be used."""
+    return spec.apply(read_image(row.path))
+
+
+def decode_rows(
+    rows: Sequence[Row],
+    spec: PreprocessSpec,
+    workers: int = 0,
+    progress: Progress | None = None,
+    label: str = "decode",
+) -> Pixels:
+    """All images as one uint8 array (n, size, size, 3), in order. Raises ImageError for the first unusable one."""
+    out = np.empty((len(rows), spec.size, spec.size, 3), np.uint8)
+    images = _decode_in_order(rows, spec, workers)
+    for i, pixels in enumerate(track(progress or Silent(), images, len(rows), label)):
+        out[i] = pixels
+    return out
+
+
+def _decode_in_order(rows: Sequence[Row], spec: PreprocessSpec, workers: int) -> Iterator[Pixels]:
+    # Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes.
+    with ThreadPoolExecutor(max(workers, 1)) as pool:
+        try:
+            yield from pool.map(decode_row, rows, [spec] * len(rows))
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,1 @@
+"""Training, export and evaluation: what the commands call."""

@@ -1,0 +1,70 @@
+"""How good an exported file is on a split, measured through the same Predictor that serves it."""
+
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from lesion.config.load import load_config
+from lesion.config.schema import Config
+from lesion.data.split import SPLITS, open_dataset
+from lesion.errors import DataError
+from lesion.files import write_atomic
+from lesion.inference.predictor import Predictor
+from lesion.metrics import confusion, estimate
+from lesion.progress import Progress, Silent, track
+from lesion.records import EvalReport, to_json
+from lesion.run import run_of
+from lesion.suggest import lookup
+from lesion.taxonomy import MALIGNANT
+
+
+def evaluate(
+    model: Path, split: str = "test", config: Config | None = None, progress: Progress | None = None
+) -> EvalReport:
+    """Measure the file `model` on `split` ("train", "val" or "test").
+
+    Without a `config`, the data are those of the run that `model` lies in. The report is kept in that run's folder.
+
+    Raises DataError when the file was trained on another split of the data than the one found: its training
+    lesions could be among the ones it is tested on. Errors of `Predictor.load` and `open_dataset`.
+    """
+    lookup({name: name for name in SPLITS}, split, "split")
+    start = perf_counter()
+    run = run_of(model)
+    predictor = Predictor.load(model)
+    chosen = config or load_config([run.config] if run else [])
+    dataset = open_dataset(chosen.data)
+    _require_same_split(predictor, dataset.fingerprint, model)
+    rows = dataset.members[split]
+    answers = predictor.predict_many([row.path for row in rows])
+    predictions = list(track(progress or Silent(), answers, len(rows), f"eval {split}"))
+    probabilities = np.array([prediction.class_probabilities[MALIGNANT] for prediction in predictions])
+    predicted = np.array([prediction.prediction == MALIGNANT for prediction in predictions])
+    truth = np.array([predictor.manifest.taxonomy.is_malignant(row.dx) for row in rows])
+    lesions = [row.lesion_id for row in rows]
+    report = EvalReport(
+        model=predictor.identity,
+        split=split,
+        fingerprint=dataset.fingerprint,
+        images=len(rows),
+        lesions=len(set(lesions)),
+        malignant=int(truth.sum()),
+        threshold=predictor.manifest.threshold,
+        metrics=estimate(probabilities, truth, lesions, predictor.manifest.threshold),
+        confusion={name: int(count[0]) for name, count in confusion(predicted, truth).items()},
+        seconds=perf_counter() - start,
+    )
+    if run:
+        write_atomic(run.report(split), to_json(report))
+    return report
+
+
+def _require_same_split(predictor: Predictor, found: str, model: Path) -> None:
+    trained = predictor.manifest.provenance.get("split")
+    if trained != found:
+        raise DataError(
+            f"{model} was trained on split {trained}, but the data have split {found}: test lesions could have been "
+            "trained on",
+            hint="name the data it was trained on with data.root=FOLDER and data.processed=FOLDER",
+        )

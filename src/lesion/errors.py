@@ -1,0 +1,112 @@
+"""The tree of deliberate errors; each class owns its exit code and its HTTP status.
+
+    LesionError            exit  HTTP   when
+    ├── CheckFailed           1   500   a gate, a parity check or a self-test did not pass
+    ├── ConfigError           2   400   a word, key or value of the user's is wrong
+    ├── MissingExtra          3   500   the command needs an optional part that is not installed
+    ├── DataError            65   400   a dataset is damaged, inconsistent or too small
+    │   └── ImageError       65   422   an image cannot be used
+    │       ├── ImageTooLarge 65  413   … because it is too large
+    │       └── NotAnImage   65   415   … because it is no JPEG or PNG
+    ├── ArtifactError        65   500   a model file is not ours, damaged or from a newer version
+    ├── NotFoundError        66   404   a file, folder or run does not exist
+    ├── RemoteError          69   503   something outside this machine did not answer
+    ├── NonFiniteError       70   500   training produced NaN or infinity
+    ├── OutputError          74   500   a result could not be written
+    └── Interrupted         130   503   the user stopped it (Ctrl-C)
+
+Exit 0 is success. What is not in this tree is a bug of ours and keeps its traceback.
+"""
+
+
+class LesionError(Exception):
+    """What happened, to which thing, what was expected; `hint` says what to do."""
+
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class CheckFailed(LesionError):
+    """A gate, a parity check or a self-test did not pass."""
+
+
+class ConfigError(LesionError):
+    """A word, key or value of the user's is wrong."""
+
+    exit_code = 2
+    http_status = 400
+
+
+class MissingExtra(LesionError):
+    """The command needs an optional part that is not installed."""
+
+    exit_code = 3
+
+
+class DataError(LesionError):
+    """A dataset is damaged, inconsistent or too small."""
+
+    exit_code = 65
+    http_status = 400
+
+
+class ImageError(DataError):
+    """An image cannot be used."""
+
+    http_status = 422
+
+
+class ImageTooLarge(ImageError):
+    """An image has more bytes or pixels than allowed."""
+
+    http_status = 413
+
+
+class NotAnImage(ImageError):
+    """The bytes are no JPEG or PNG."""
+
+    http_status = 415
+
+
+class ArtifactError(LesionError):
+    """A model file is not ours, damaged, or from a newer version."""
+
+    exit_code = 65
+
+
+class NotFoundError(LesionError):
+    """A file, folder or run does not exist."""
+
+    exit_code = 66
+    http_status = 404
+
+
+class RemoteError(LesionError):
+    """Something outside this machine did not answer."""
+
+    exit_code = 69
+    http_status = 503
+
+
+class NonFiniteError(LesionError):
+    """Training produced NaN or infinity."""
+
+    exit_code = 70
+
+
+class OutputError(LesionError):
+    """A result could not be written."""
+
+    exit_code = 74
+
+
+class Interrupted(LesionError):
+    """The user stopped it."""
+
+    exit_code = 130
+    http_status = 503

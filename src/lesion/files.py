@@ -1,0 +1,64 @@
+"""Files that are either whole or absent, and their digests."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from lesion.errors import OutputError
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Write `content` so that a reader, or a crash, sees the old file or the new one, never half of it.
+
+    Raises OutputError when the folder is not writable or the disk is full; the old file is then still there.
+    """
+    raw = content.encode() if isinstance(content, str) else content
+    temporary = ""
+    try:
+        # Same folder: a rename is atomic only within one file system.
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="check the folder's permissions and free space",
+        ) from error
+
+
+def _umask() -> int:
+    # The only portable way to read the umask is to set it.
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def ensure_folder(path: Path) -> Path:
+    """Create `path` and prove that a file can be written into it, else OutputError: called before long work."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path, prefix=".lesion-"):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into the folder {path}: {error.strerror or error}",
+            hint="name a folder you may write to, or change its permissions",
+        ) from error
+    return path
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether `folder` is meant to be written to; a root user, whom nothing stops, is held to the mode bits, too."""
+    return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def sha256(content: bytes) -> str:
+    """The hex SHA-256 of `content`."""
+    return hashlib.sha256(content).hexdigest()

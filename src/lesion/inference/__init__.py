@@ -1,0 +1,1 @@
+"""From one model file to answers; never imports torch."""

@@ -1,0 +1,147 @@
+"""One model file answering for images; `predict`, `serve` and `eval` all ask here."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+from PIL import Image
+
+from lesion.artifact import Artifact, Manifest
+from lesion.errors import ArtifactError, CheckFailed
+from lesion.images import decode_image, read_image
+from lesion.inference.decide import Floats, decide, to_malignant, to_probabilities
+from lesion.inference.threads import usable_cpus
+from lesion.records import Prediction
+
+Source = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
+
+
+class Predictor:
+    """A loaded, verified model. Thread-safe; holds no state between calls."""
+
+    def __init__(self, artifact: Artifact, threads: int = 0) -> None:
+        """Start a session of `threads` threads (0: as many as this process may use); ArtifactError if that fails."""
+        self.artifact = artifact
+        self.manifest: Manifest = artifact.manifest
+        self._session = _start_session(artifact.graph, threads)
+        self._input = self._session.get_inputs()[0].name
+
+    @classmethod
+    def load(cls, path: str | Path, threads: int = 0, self_test: bool = True) -> "Predictor":
+        """Read, verify, start and self-test the model file at `path`.
+
+        Raises NotFoundError, ArtifactError (not ours, damaged, newer) or CheckFailed (answers differ here from
+        those recorded at export).
+        """
+        predictor = cls(Artifact.read(Path(path)), threads)
+        if self_test:
+            predictor.run_self_test()
+        return predictor
+
+    @property
+    def identity(self) -> str:
+        """name@sha of the file that answers."""
+        return self.artifact.identity
+
+    def run_self_test(self) -> None:
+        """CheckFailed when the drawn test image gets other probabilities than at export; also warms up."""
+        pixels = self.manifest.preprocess.apply(draw_test_image())
+        answer = self.probabilities(pixels[None])[0]
+        test = self.manifest.self_test
+        difference = float(np.abs(answer - test.probabilities).max())
+        if not difference <= test.tolerance:  # also when it is NaN
+            raise CheckFailed(
+                f"{self.identity} failed its self-test: a probability differs by {difference:.2g} from the one "
+                f"recorded at export, at most {test.tolerance:.2g} expected",
+                hint="export the model again on this machine, or use the fp32 file",
+            )
+
+    def logits(self, pixels: Pixels) -> npt.NDArray[np.float32]:
+        """The network's raw answer to uint8 pixels (n, size, size, 3): float32 (n, c)."""
+        return np.asarray(self._session.run(None, {self._input: pixels})[0], np.float32)
+
+    def probabilities(self, pixels: Pixels) -> Floats:
+        """Calibrated probabilities of uint8 pixels (n, size, size, 3): float64 (n, c)."""
+        return to_probabilities(self.logits(pixels), self.manifest.temperature)
+
+    def malignant(self, pixels: Pixels) -> Floats:
+        """The malignant probability of uint8 pixels (n, size, size, 3): float64 (n,)."""
+        return to_malignant(self.probabilities(pixels), self.manifest)
+
+    def read(self, source: Source) -> Pixels:
+        """Decode and preprocess a path, encoded bytes, a Pillow image, or an RGB uint8 (h, w, 3) array."""
+        return self.manifest.preprocess.apply(_to_image(source))
+
+    def predict(self, source: Source, name: str | None = None) -> Prediction:
+        """The answer for one image; ImageError or NotFoundError when it cannot be used.
+
+        `name` is the record's `source`; by default the path, or "image".
+        """
+        pixels = self.read(source)
+        default = str(source) if isinstance(source, str | Path) else "image"
+        return self.decide(self.probabilities(pixels[None])[0], name or default)
+
+    def predict_many(self, sources: Sequence[str | Path], batch: int = 8) -> Iterator[Prediction]:
+        """The answers in order; decoding of the next images overlaps with inference. Raises like `predict`."""
+        with ThreadPoolExecutor(2) as pool:
+            names = iter(sources)
+            for pixels in _batches(pool.map(self.read, sources), batch):
+                for row in self.probabilities(np.stack(pixels)):
+                    yield self.decide(row, str(next(names)))
+
+    def decide(self, probabilities: Floats, name: str) -> Prediction:
+        """The record for (c,) probabilities."""
+        return decide(probabilities, name, self.manifest, self.identity)
+
+
+def draw_test_image() -> Image.Image:
+    """The image of the self-test: 160×120, drawn by a formula in integers, so that it is the same everywhere."""
+    y, x = np.mgrid[0:120, 0:160]
+    inside = (x - 84) ** 2 + (y - 57) ** 2 * 2 < 2500
+    channels = [
+        np.where(inside, a + (x * y) % 23, b + (x * 3 + y * 5) % 31) for a, b in ((120, 205), (70, 160), (55, 140))
+    ]
+    return Image.fromarray(np.stack(channels, axis=2).astype(np.uint8))
+
+
+def _to_image(source: Source) -> Image.Image:
+    if isinstance(source, bytes):
+        return decode_image(source, "the image")
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
+            raise ValueError(f"an RGB uint8 array (h, w, 3) expected, got {source.dtype} {source.shape}")
+        return Image.fromarray(source)
+    return read_image(Path(source))
+
+
+def _batches(items: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _start_session(graph: bytes, threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cpus()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors only: warnings about the graph are for whoever exported it
+    try:
+        return ort.InferenceSession(graph, options, providers=_providers())
+    except Exception as error:  # onnxruntime raises a class of its own per failure
+        raise ArtifactError(
+            f"onnxruntime {ort.__version__} cannot run the model: {str(error).splitlines()[0]}",
+            hint="export the model again with this version of lesion",
+        ) from error
+
+
+def _providers() -> list[str]:
+    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+    return [name for name in wanted if name in ort.get_available_providers()]

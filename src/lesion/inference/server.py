@@ -1,0 +1,142 @@
+"""The HTTP face of a Predictor: one image in, one Prediction out."""
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import FastAPI, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+
+from lesion import __version__
+from lesion.errors import ConfigError, ImageTooLarge, LesionError
+from lesion.inference.predictor import Predictor
+from lesion.records import NOTICE, to_dict
+
+log = logging.getLogger(__name__)
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+def create_app(predictor: Predictor, max_upload_bytes: int = 16 * 2**20) -> FastAPI:
+    """The application around a loaded model. Errors answer as problem details (RFC 9457) without internals."""
+    app = FastAPI(title="lesion", version=__version__, description=NOTICE)
+    app.add_middleware(LimitBody, max_bytes=max_upload_bytes)
+    app.add_exception_handler(LesionError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(RequestValidationError, _answer_wrong_request)
+
+    @app.get("/livez")
+    async def livez() -> dict[str, str]:
+        """The process runs."""
+        return {"status": "live"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        """The model is loaded and has passed its self-test."""
+        return {"status": "ready", "model": predictor.identity}
+
+    @app.post("/predict")
+    async def predict(file: UploadFile) -> dict[str, Any]:
+        """Classify one JPEG or PNG, sent as the multipart field `file`."""
+        content = await file.read()
+        # Decoding and inference block, so they leave the event loop to others.
+        return to_dict(await run_in_threadpool(predictor.predict, content, (file.filename or "upload")[:255]))
+
+    return app
+
+
+class LimitBody:
+    """ASGI middleware that counts the bytes of a request as they arrive; a Content-Length is not believed."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Pass the request on, until it grows too large: then answer 413 and read no further."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        received, answered = 0, False
+
+        async def count() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_bytes:
+                raise ImageTooLarge(
+                    f"the request has more than {self.max_bytes / 2**20:.3g} MiB",
+                    hint="compress or downscale the image",
+                )
+            return message
+
+        async def note(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, count, note)
+        except ImageTooLarge as error:
+            if answered:
+                raise
+            await _problem(error.http_status, error)(scope, receive, send)
+
+
+async def _answer_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, LesionError)
+    if error.http_status >= 500:
+        log.error("%s %s: %s", request.method, request.url.path, error.message)
+    return _problem(error.http_status, error)
+
+
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    # Starlette wraps what is raised while it parses a form.
+    cause = error.__context__
+    if isinstance(cause, LesionError):
+        return _problem(cause.http_status, cause)
+    return _problem_response(error.status_code, error.detail, headers=dict(error.headers or {}))
+
+
+async def _answer_wrong_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return _problem_response(
+        422, "WrongRequest", detail=f"{where}: {first['msg']}", hint="send one image as the multipart field `file`"
+    )
+
+
+def _problem(status: int, error: LesionError) -> JSONResponse:
+    # A 5xx is ours: its message may name files of this machine, so it goes to the log only.
+    detail = {"detail": error.message, "hint": error.hint} if status < 500 else {}
+    return _problem_response(status, type(error).__name__, **detail)
+
+
+def _problem_response(status: int, title: str, headers: dict[str, str] | None = None, **more: str) -> JSONResponse:
+    body = {"type": "about:blank", "title": title, "status": status, **more}
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+
+
+def run_server(app: FastAPI, host: str, port: int) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is in flight, for at most eight seconds.
+
+    Raises ConfigError when the address cannot be listened on.
+    """
+    import uvicorn
+
+    try:
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error}", hint="another program may listen there; try --port 0"
+        ) from error
+    log.info("listening on http://%s:%d, POST /predict", *listener.getsockname()[:2])
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=8)
+    uvicorn.Server(config).run(sockets=[listener])

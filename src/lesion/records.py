@@ -1,0 +1,122 @@
+"""What crosses the layers: frozen records, and their one JSON shape."""
+
+import json
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+SCHEMA = 1  # of every JSON document that lesion prints; grows when a field changes its meaning or goes away
+NOTICE = "Research software, not a medical device: never use it to decide about a patient."
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one image; the same record from Python, `lesion predict --json` and `POST /predict`."""
+
+    source: str
+    """The file's name, or "upload"."""
+    prediction: str
+    """"malignant" or "benign": malignant when its probability reaches the model's operating point."""
+    confidence: float
+    """The probability of `prediction`, in [0, 1]; below 0.5 when the operating point lies below it."""
+    class_probabilities: dict[str, float]
+    """Calibrated probabilities of "benign" and "malignant"; they add up to 1."""
+    diagnosis_probabilities: dict[str, float] | None
+    """Calibrated probability per diagnosis; None when the model knows only the two classes."""
+    model: str
+    """Which file answered: its name and the first 12 digits of its SHA-256, name@sha."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure with its 95 % interval; all three None when the data cannot give it."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """A dataset and its split."""
+
+    root: str
+    processed: str
+    images: int
+    lesions: int
+    fingerprint: str
+    """Digest of the split: the same on every machine for the same metadata, seed and shares."""
+    splits: dict[str, dict[str, int]]
+    """split → {"images": n, "lesions": n, and images per diagnosis}."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """A finished training run."""
+
+    run: str
+    model: str
+    tier: str
+    parameters: int
+    epochs: int
+    best_epoch: int
+    best_checkpoint: str
+    seconds: float
+    images_per_second: float
+    """Training images seen per second of the fit, validation included."""
+    validation: dict[str, float | None]
+    """Figures of the exported file on the validation split."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """A model file that passed its checks."""
+
+    model: str
+    name: str
+    bytes: int
+    quantized: bool
+    parity_images: int
+    parity_max_difference: float
+    """Largest difference of a probability between the reference (torch; for int8 the fp32 file) and this file."""
+    parity_flips: int
+    """Images whose decision differs from the reference."""
+    validation: dict[str, float | None]
+    latency_ms: float
+    """Median milliseconds for one image of ready pixels, on this machine."""
+    reference_latency_ms: float | None
+    """The same for the reference file; None without one."""
+    temperature: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvalReport:
+    """How a model file did on a split."""
+
+    model: str
+    split: str
+    fingerprint: str
+    images: int
+    lesions: int
+    malignant: int
+    threshold: float
+    metrics: dict[str, Estimate]
+    confusion: dict[str, int]
+    """true/false positives/negatives at the threshold; malignant is positive."""
+    seconds: float
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """The record as plain data; fields that are None are left out of a Prediction."""
+    if not is_dataclass(record) or isinstance(record, type):
+        raise TypeError(f"not a record: {record!r}")
+    data = asdict(record)
+    if isinstance(record, Prediction) and record.diagnosis_probabilities is None:
+        del data["diagnosis_probabilities"]
+    return data
+
+
+def to_json(record: Any, **more: Any) -> str:
+    """One JSON document: {"schema": 1, …record…}. NaN is refused with ValueError: it is not JSON."""
+    body = record if isinstance(record, dict) else to_dict(record)
+    return json.dumps({"schema": SCHEMA, **body, **more}, indent=2, allow_nan=False)

@@ -1,0 +1,118 @@
+"""The layout of a run folder, and which run is the newest."""
+
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lesion.errors import NotFoundError, OutputError
+from lesion.files import ensure_folder, write_atomic
+
+log = logging.getLogger(__name__)
+FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training: `runs/<date>-<time>-<tier>/` with all that belongs to it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The best checkpoints, named with epoch and validation loss."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The exported file that `predict`, `serve` and `eval` take."""
+        return self.path / "model.onnx"
+
+    @property
+    def quantized(self) -> Path:
+        """The int8 twin of `model`."""
+        return self.path / "model.int8.onnx"
+
+    def report(self, split: str) -> Path:
+        """The last `eval` of `split`."""
+        return self.path / f"eval-{split}.json"
+
+    def read_state(self) -> dict[str, Any]:
+        """What run.json says: status, times, best checkpoint, fingerprints; empty when unreadable."""
+        try:
+            state = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return state if isinstance(state, dict) else {}
+
+    def write_state(self, **facts: Any) -> None:
+        """Merge `facts` into run.json."""
+        state = {**self.read_state(), **facts}
+        write_atomic(self.path / "run.json", json.dumps(state, indent=2, allow_nan=False))
+
+    @classmethod
+    def create(cls, root: Path, name: str) -> "Run":
+        """Make a new, empty run folder under `root`; OutputError when that is not possible."""
+        ensure_folder(root)
+        stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
+        for attempt in range(100):
+            path = root / (f"{stem}-{attempt}" if attempt else stem)
+            try:
+                path.mkdir()
+            except FileExistsError:  # two runs within one second
+                continue
+            run = cls(path)
+            run.checkpoints.mkdir()
+            run.write_state(status="running", created=now())
+            return run
+        raise OutputError(f"cannot make a run folder {stem} in {root}", hint="wait a second, then try again")
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the microsecond, so that runs sort."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def newest_run(root: Path) -> Run:
+    """The run under `root` that finished last; NotFoundError when none did."""
+    finished = [
+        (str(state.get("finished", "")), run)
+        for run in (Run(path.parent) for path in root.glob("*/run.json"))
+        if (state := run.read_state()).get("status") == FINISHED and run.model.is_file()
+    ]
+    if not finished:
+        raise NotFoundError(
+            f"no finished run in {root}",
+            hint="`lesion train` makes one; or name a file with --model, or --runs FOLDER",
+        )
+    newest = max(finished, key=lambda pair: pair[0])[1]
+    log.info("newest finished run: %s", newest.path)
+    return newest
+
+
+def find_run(run: Path | None, runs: Path) -> Run:
+    """The run in the folder `run`, or the newest one in `runs`; NotFoundError when there is none."""
+    if run is None:
+        return newest_run(runs)
+    if not Run(run).config.is_file():
+        raise NotFoundError(f"{run} is not a run folder: it has no config.yaml", hint=f"name a folder below {runs}/")
+    return Run(run)
+
+
+def find_model(model: Path | None, runs: Path) -> Path:
+    """The model file meant: `model` itself, the one in the run folder `model`, or that of the newest run."""
+    if model is None:
+        return newest_run(runs).model
+    return Run(model).model if model.is_dir() else model
+
+
+def run_of(model: Path) -> Run | None:
+    """The run that the model file lies in, if any."""
+    return Run(model.parent) if (model.parent / "run.json").is_file() else None
