@@ -101,27 +101,28 @@ async def _answer_http_error(request: Request, error: Exception) -> JSONResponse
     cause = error.__context__
     if isinstance(cause, LesionError):
         return _problem(cause.http_status, cause)
-    return _problem_response(error.status_code, error.detail, headers=dict(error.headers or {}))
+    return _answer(error.status_code, str(error.detail), headers=dict(error.headers or {}))
 
 
 async def _answer_wrong_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"]))
-    return _problem_response(
-        422, "WrongRequest", detail=f"{where}: {first['msg']}", hint="send one image as the multipart field `file`"
-    )
+    return _answer(422, "WrongRequest", f"{where}: {first['msg']}", "send one image as the multipart field `file`")
 
 
 def _problem(status: int, error: LesionError) -> JSONResponse:
+    title = type(error).__name__
     # A 5xx is ours: its message may name files of this machine, so it goes to the log only.
-    detail = {"detail": error.message, "hint": error.hint} if status < 500 else {}
-    return _problem_response(status, type(error).__name__, **detail)
+    return _answer(status, title, error.message, error.hint) if status < 500 else _answer(status, title)
 
 
-def _problem_response(status: int, title: str, headers: dict[str, str] | None = None, **more: str) -> JSONResponse:
-    body = {"type": "about:blank", "title": title, "status": status, **more}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+def _answer(
+    status: int, title: str, detail: str = "", hint: str = "", headers: dict[str, str] | None = None
+) -> JSONResponse:
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "hint": hint}
+    told = {key: value for key, value in body.items() if value != ""}
+    return JSONResponse(told, status, headers=headers, media_type="application/problem+json")
 
 
 def run_server(app: FastAPI, host: str, port: int) -> None:
