@@ -1,5 +1,5 @@
 # `make demo` and `make test` work on a fresh machine with python3, make and git.
-.PHONY: help setup demo test check format lock golden bench clean
+.PHONY: help setup demo test check lint format docs lock golden bench clean
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,16 +20,21 @@ demo: $(READY)  ## synthetic data -> train -> eval -> export -> predict, in a fe
 test: $(READY)  ## pass all tests
 	$(BIN)/pytest -q
 
-check: $(READY)  ## format, lint, types, import contracts, fast tests
+lint: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint  ## lint, then the fast tests
 	$(BIN)/pytest -q -m "not slow"
 
 format: $(READY)  ## rewrite what ruff can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(READY)  ## rewrite the generated pages of docs/
+	$(BIN)/python scripts/document
 
 lock: $(READY)  ## refresh the hashed lock files
 	UV=$(BIN)/uv scripts/lock

@@ -25,8 +25,8 @@ def ham_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ham_copy(ham_root: Path, tmp_path: Path) -> Path:
-    """The same dataset, to be damaged."""
-    return Path(shutil.copytree(ham_root, tmp_path / "ham10000"))
+    """The same dataset without a split, to be damaged."""
+    return Path(shutil.copytree(ham_root, tmp_path / "ham10000", ignore=shutil.ignore_patterns("processed")))
 
 
 @pytest.fixture

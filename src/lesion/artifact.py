@@ -8,6 +8,7 @@ them as metadata, and they are written and checked here without the `onnx` packa
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,16 +67,18 @@ class Manifest:
                     hint="upgrade lesion, or export the model again with this version",
                 )
             manifest = cls(
-                name=str(data["name"]),
-                taxonomy=Taxonomy(tuple(data["taxonomy"]["labels"]), tuple(data["taxonomy"]["malignant"])),
+                name=_text(data["name"]),
+                taxonomy=Taxonomy(_texts(data["taxonomy"]["labels"]), _texts(data["taxonomy"]["malignant"])),
                 preprocess=PreprocessSpec.of(data["preprocess"]),
-                temperature=float(data["temperature"]),
-                threshold=float(data["threshold"]),
-                self_test=SelfTest(tuple(data["self_test"]["probabilities"]), float(data["self_test"]["tolerance"])),
-                provenance=dict(data["provenance"]),
+                temperature=_number(data["temperature"]),
+                threshold=_number(data["threshold"]),
+                self_test=SelfTest(
+                    tuple(map(_number, data["self_test"]["probabilities"])), _number(data["self_test"]["tolerance"])
+                ),
+                provenance={**data["provenance"]},
                 format=int(data["format"]),
             )
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ArtifactError(f"the model file's manifest is not understood: {error!r}") from error
         manifest._check()
         return manifest
@@ -86,7 +89,9 @@ class Manifest:
                 f"the manifest has temperature {self.temperature} and threshold {self.threshold}; "
                 "a positive number and one in [0, 1] expected"
             )
-        if len(self.self_test.probabilities) != len(self.taxonomy.labels) or not self.taxonomy.malignant_outputs:
+        labels, malignant = self.taxonomy.labels, self.taxonomy.malignant_outputs
+        one_each = len(set(labels)) == len(labels) == len(self.self_test.probabilities)
+        if not one_each or not 0 < len(malignant) < len(labels):
             raise ArtifactError("the manifest's labels, malignant labels and self-test do not fit together")
 
 
@@ -121,10 +126,10 @@ class Artifact:
                 f"{name} is not a lesion model: its manifest and seal are missing",
                 hint="use a model.onnx that `lesion train` or `lesion export` wrote",
             )
-        (graph_end, _, manifest), (body_end, _, seal) = entries[-2:]
-        if seal.decode("ascii", "replace") != sha256(content[:body_end]):
+        (graph_end, _, manifest), (body_end, _, _) = entries[-2:]
+        if content[body_end:] != _entry(_SEAL, sha256(content[:body_end]).encode()):  # nothing may follow the seal
             raise _damaged(name)
-        if b"\n\x08location\x12" in content[:graph_end]:  # TensorProto.external_data: weights in some other file
+        if b"\n\x08location" in content[:graph_end]:  # TensorProto.external_data: weights in some other file
             raise ArtifactError(f"{name} refers to external data; a lesion model is one self-contained file")
         return cls(content[:graph_end], Manifest.loads(manifest.decode("utf-8", "replace")), sha256(content))
 
@@ -144,6 +149,25 @@ class Artifact:
     def with_provenance(self, **facts: Any) -> Manifest:
         """The manifest with `facts` added to its provenance."""
         return replace(self.manifest, provenance={**self.manifest.provenance, **facts})
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text expected, got {value!r}")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list expected, got {values!r}")
+    return tuple(map(_text, values))
+
+
+def _number(value: Any) -> float:
+    # To Python, True is a number, and so is what JSON's 1e999 becomes.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"a finite number expected, got {value!r}")
+    return float(value)
 
 
 def _entry(key: bytes, value: bytes) -> bytes:

@@ -19,6 +19,11 @@ Exit 0 is success. What is not in this tree is a bug of ours and keeps its trace
 """
 
 
+def brief(error: BaseException) -> str:
+    """The first line of a library's error, or its class when it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class LesionError(Exception):
     """What happened, to which thing, what was expected; `hint` says what to do."""
 

@@ -46,7 +46,8 @@ def average_precision(scores: npt.ArrayLike, truth: npt.ArrayLike, weights: npt.
     all_ = np.add.reduceat(w[:, order], starts, axis=1)
     with np.errstate(invalid="ignore"):
         precision = np.cumsum(up, axis=1) / np.cumsum(all_, axis=1)
-        return np.asarray(np.nansum(precision * up, axis=1) / up.sum(1))
+        area = np.nansum(precision * up, axis=1) / up.sum(1)
+    return np.where(up.sum(1) < all_.sum(1), area, np.nan)  # without negatives every ranking would score 1
 
 
 def confusion(
@@ -71,19 +72,24 @@ def calibration_error(
         return np.asarray(np.abs(gap).sum(1) / w.sum(1))
 
 
-def threshold_for_sensitivity(scores: npt.ArrayLike, truth: npt.ArrayLike, goal: float) -> float | None:
+def threshold_for_sensitivity(
+    scores: npt.ArrayLike, truth: npt.ArrayLike, goal: float, margin: float = 0.0
+) -> float | None:
     """The highest threshold whose sensitivity reaches `goal` in (0, 1]; None without positives.
 
-    Halfway to the next lower score: at a score itself, a rounding error would decide about that image.
+    It lies halfway between two neighbouring scores, at least `margin` from both, so that no rounding error decides
+    about an image. Where the scores are too dense for that, it is lower.
     """
-    s = np.asarray(scores, float)
-    positives = np.sort(s[np.asarray(truth, bool)])
+    s = np.unique(np.asarray(scores, float))
+    positives = np.sort(np.asarray(scores, float)[np.asarray(truth, bool)])
     if not len(positives):
         return None
     # At most floor((1 - goal) · n) positives may lie below the threshold.
     lowest = positives[int(np.floor((1 - goal) * len(positives) + 1e-9))]
-    below = s[s < lowest]
-    return float((lowest + (below.max() if len(below) else 0)) / 2)
+    above = s[s <= lowest]
+    below = np.concatenate([[0.0], above[:-1]])
+    wide = np.flatnonzero(above - below >= 2 * margin)
+    return float((above[wide[-1]] + below[wide[-1]]) / 2) if len(wide) else 0.0
 
 
 def measure(
@@ -134,7 +140,8 @@ def _interval(value: float, resampled: Floats) -> Estimate:
     if not np.isfinite(value) or len(usable) < len(resampled) / 2:
         return Estimate(_finite(value), None, None)
     low, high = np.quantile(usable, (0.025, 0.975))
-    return Estimate(value, float(low), float(high))
+    # Resampling inflates the calibration error, so that a small value can lie below all its resamples.
+    return Estimate(value, min(float(low), value), max(float(high), value))
 
 
 def _finite(value: float) -> float | None:

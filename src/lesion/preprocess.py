@@ -47,6 +47,6 @@ class PreprocessSpec:
     def of(cls, data: "Mapping[str, Any]") -> "PreprocessSpec":
         """Rebuild a spec from its manifest entry; KeyError, TypeError or ValueError when it is not one."""
         size, name = data["size"], data["filter"]
-        if not isinstance(size, int) or not 1 <= size <= 4096 or name not in FILTERS:
+        if type(size) is not int or not 1 <= size <= 4096 or name not in FILTERS:
             raise ValueError(f"no such geometry: {dict(data)!r}")
         return cls(size, name)

@@ -44,6 +44,10 @@ class Run:
         """The last `eval` of `split`."""
         return self.path / f"eval-{split}.json"
 
+    def answers(self, split: str) -> Path:
+        """Its answer for every image."""
+        return self.path / f"eval-{split}.csv"
+
     def read_state(self) -> dict[str, Any]:
         """What run.json says: status, times, best checkpoint, fingerprints; empty when unreadable."""
         try:

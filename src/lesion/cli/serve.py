@@ -12,7 +12,7 @@ def serve(
     overrides: Overrides = None,
     model: Model = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="TCP port. Default: 8000.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port. Default: 8000.", envvar="PORT")] = None,
     config: Files = None,
     env: Environment = None,
     runs: Runs = Path("runs"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lesion.config.schema import ALIASES, Config
-from lesion.errors import ConfigError, NotFoundError
+from lesion.errors import ConfigError, NotFoundError, brief
 from lesion.files import sha256
 from lesion.suggest import nearest
 
@@ -34,18 +34,25 @@ def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Co
     from omegaconf.errors import OmegaConfBaseException
 
     settings = [setting for file in files for setting in _read_yaml(file)] + _read_overrides(overrides)
+    origins = {setting.key: setting.origin for setting in settings}
     known = dict(_leaves(Config()))
     problems = [_describe_unknown(setting, known) for setting in settings if setting.key not in known]
-    merged = OmegaConf.structured(Config)
+    defaults, merged = OmegaConf.structured(Config), OmegaConf.structured(Config)
     for setting in settings:
         if setting.key in known:
             try:
-                OmegaConf.update(merged, setting.key, setting.value)
+                OmegaConf.update(merged, setting.key, setting.value, merge=False)  # merging lets lists of lists through
                 OmegaConf.select(merged, setting.key, throw_on_missing=True)
             except OmegaConfBaseException as error:
-                problems.append(f"{setting.origin}: {setting.key}: {str(error).splitlines()[0]}")
-    config = OmegaConf.to_object(merged)
-    problems += _out_of_range(config, {setting.key: setting.origin for setting in settings})
+                problems.append(f"{setting.origin}: {setting.key}: {brief(error)}")
+                OmegaConf.update(merged, setting.key, OmegaConf.select(defaults, setting.key), merge=False)
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:  # an interpolation whose target a later setting changed
+        key = str(error.full_key).partition("[")[0]
+        problems.append(f"{origins.get(key, 'defaults')}: {key}: {brief(error)}")
+        config = Config()
+    problems += _out_of_range(config, origins)
     if problems:
         raise ConfigError("\n".join(problems), hint="`lesion train --print-config` shows all keys; see docs/config.md")
     assert isinstance(config, Config)
@@ -137,9 +144,9 @@ def _describe_unknown(setting: Setting, known: Mapping[str, Any]) -> str:
     if setting.key in sections - ALIASES.keys():
         inside = ", ".join(key for key in known if key.startswith(f"{setting.key}."))
         return f"{setting.origin}: {setting.key!r} is a section; set one of {inside}"
-    close = ALIASES.get(setting.key) or nearest(setting.key, known)
-    if close is None:  # a right name in the wrong section, or without one
-        close = next((key for key in known if key.rpartition(".")[2] == setting.key.rpartition(".")[2]), None)
+    leaf = setting.key.rpartition(".")[2]
+    elsewhere = (key for key in known if key.rpartition(".")[2] == leaf)  # a right name in the wrong section
+    close = ALIASES.get(setting.key) or next(elsewhere, None) or ALIASES.get(leaf) or nearest(setting.key, known)
     return f"{setting.origin}: unknown key {setting.key!r}" + (f"; did you mean {close!r}?" if close else "")
 
 
@@ -151,8 +158,9 @@ def _out_of_range(config: Any, origins: Mapping[str, str]) -> list[str]:
             value = getattr(value, part)
         if value is not None and (expected := _violated(value, field.metadata)):
             problems.append(f"{origins.get(key, 'defaults')}: {key}: {expected} expected, got {value!r}")
-    if not problems and config.data.val + config.data.test >= 1:
-        problems.append("data.val and data.test leave nothing for training")
+    if config.data.val + config.data.test >= 1:
+        origin = origins.get("data.test") or origins.get("data.val")
+        problems.append(f"{origin}: data.val and data.test leave nothing for training")
     return problems
 
 

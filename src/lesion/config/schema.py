@@ -32,7 +32,7 @@ class DataConfig:
     root: str = "data/ham10000"
     """Folder with HAM10000_metadata.csv and HAM10000_images/."""
     processed: str | None = None
-    """Folder for the split; null means <root>/processed, or processed/<name of root> when root is read-only."""
+    """Folder for the split; null means processed/ inside root or, when root is read-only, here."""
     subsample: float = knob(1.0, above=0, at_most=1)
     """Share of the training lesions to use. Validation and test stay whole, so results stay comparable."""
     split_seed: int = knob(0, at_least=0)

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +36,17 @@ def read_index(root: Path) -> list[Row]:
 
     Raises:
         NotFoundError: no folder, or the metadata or the image folder is missing.
-        DataError: a column is missing; an id is repeated or empty; a diagnosis is unknown; a lesion has two
-            diagnoses; an image is listed but absent. All rows concerned are counted, the first ones named.
+        DataError: a file or folder is not readable; a column is missing or repeated; an id is repeated or empty; a
+            diagnosis is unknown; a lesion has two diagnoses; an image is listed but absent. All concerned are
+            counted, the first ones named.
     """
-    table = _read_table(_find(root, METADATA))
-    folder = _find(root, IMAGES)
-    # One listing instead of ten thousand look-ups: it matters on network file systems.
-    present = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in (".jpg", ".jpeg", ".png")}
+    try:
+        table = _read_table(_find(root, METADATA, Path.is_file))
+        # One listing instead of ten thousand look-ups: it matters on network file systems.
+        files = sorted(_find(root, IMAGES, Path.is_dir).iterdir())
+    except OSError as error:
+        raise DataError(f"cannot read {root}: {error.strerror or error}", hint="check its permissions") from error
+    present = {path.stem: path for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".png")}
     rows = [_row(record, present) for record in table]
     _check(rows, root)
     return rows
@@ -54,16 +58,16 @@ def _row(record: Mapping[str, str], present: Mapping[str, Path]) -> Row:
     return Row(**known, path=present.get(image, Path()))
 
 
-def _find(root: Path, name: str) -> Path:
+def _find(root: Path, name: str, fits: Callable[[Path], bool]) -> Path:
     if not root.is_dir():
         raise NotFoundError(
             f"no data folder {root}",
             hint="name it with data.root=FOLDER; `lesion data synth FOLDER` makes a synthetic dataset to try",
         )
-    if (root / name).exists():
+    if fits(root / name):
         return root / name
-    close = nearest(name, [path.name.lower() for path in root.iterdir()])
-    misnamed = next((path.name for path in root.iterdir() if path.name.lower() == close), None)
+    others = {path.name.lower(): path.name for path in sorted(root.iterdir()) if path.name != name and fits(path)}
+    misnamed = others.get(nearest(name, others) or "")
     raise NotFoundError(
         f"{root} has no {name}" + (f", only {misnamed!r}" if misnamed else ""),
         hint=f"rename it to {name}" if misnamed else f"{METADATA} and {IMAGES}/ are expected there",
@@ -81,8 +85,10 @@ def _read_table(path: Path) -> list[dict[str, str]]:
         if missing := [name for name in NEEDED if name not in names]:
             raise DataError(
                 f"{path}: no column {', '.join(missing)}; found {', '.join(names) or 'nothing'}",
-                hint=f"the columns {', '.join(NEEDED)} are needed",
+                hint=f"the columns {', '.join(NEEDED)} are needed, separated by commas",
             )
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise DataError(f"{path}: column {', '.join(repeated)} repeated", hint="keep one column of each name")
         table = []
         for record in reader:
             if None in record or None in record.values():
@@ -108,7 +114,7 @@ def _check(rows: list[Row], root: Path) -> None:
     _refuse([row.image_id for row in rows if row.image_id in seen or seen.add(row.image_id)], root,  # type: ignore[func-returns-value]
             "listed twice", "remove the repeated rows")  # fmt: skip
     _refuse([row.lesion_id for row in rows if first.setdefault(row.lesion_id, row).dx != row.dx], root,
-            "of a lesion with two diagnoses", "give all images of a lesion the same dx", "row")  # fmt: skip
+            "with two diagnoses", "give all images of a lesion the same dx", "lesion")  # fmt: skip
     _refuse([row.image_id for row in rows if row.path == Path()], root, "listed but absent",
             f"complete {IMAGES}/, or remove the rows")  # fmt: skip
 

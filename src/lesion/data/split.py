@@ -79,8 +79,8 @@ def draw_split(rows: Sequence[Row], val: float, test: float, seed: int) -> dict[
     """Assign each image to "train", "val" or "test": whole lesions, each diagnosis in the same shares.
 
     Within a diagnosis, lesions come in the order of a hash of (seed, lesion id). The first three go one to each
-    split, every later one to the split that lacks most images of its share, so the shares end within a lesion's
-    size of their goal. No random generator: the result depends on no library, version or row order.
+    split, every later one to the split that lacks most images of its share, so no split ends more than one
+    lesion above its share. No random generator: the result depends on no library, version or row order.
     """
     shares = {"train": 1 - val - test, "val": val, "test": test}
     lesions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

@@ -7,6 +7,7 @@ from lesion.errors import DataError
 from lesion.inference.decide import to_probabilities
 from lesion.metrics import threshold_for_sensitivity
 
+MARGIN = 1e-5  # of the threshold to every validation score; rounding moves probabilities by less than 1e-6
 RANGE = (0.05, 20.0)  # of temperatures; a fit at an end means that the logits carry next to no information
 
 
@@ -35,7 +36,7 @@ def choose_threshold(malignant: npt.ArrayLike, truth: npt.ArrayLike, sensitivity
 
     Raises DataError when validation holds no malignant image.
     """
-    threshold = threshold_for_sensitivity(malignant, truth, sensitivity)
+    threshold = threshold_for_sensitivity(malignant, truth, sensitivity, MARGIN)
     if threshold is None:
         raise DataError(
             "the validation split has no malignant image, so no operating point can be chosen",

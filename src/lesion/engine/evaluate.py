@@ -1,5 +1,8 @@
 """How good an exported file is on a split, measured through the same Predictor that serves it."""
 
+import csv
+import io
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -7,13 +10,14 @@ import numpy as np
 
 from lesion.config.load import load_config
 from lesion.config.schema import Config
+from lesion.data.index import Row
 from lesion.data.split import SPLITS, open_dataset
 from lesion.errors import DataError
 from lesion.files import write_atomic
 from lesion.inference.predictor import Predictor
 from lesion.metrics import confusion, estimate
 from lesion.progress import Progress, Silent, track
-from lesion.records import EvalReport, to_json
+from lesion.records import EvalReport, Prediction, to_json
 from lesion.run import run_of
 from lesion.suggest import lookup
 from lesion.taxonomy import MALIGNANT
@@ -24,7 +28,8 @@ def evaluate(
 ) -> EvalReport:
     """Measure the file `model` on `split` ("train", "val" or "test").
 
-    Without a `config`, the data are those of the run that `model` lies in. The report is kept in that run's folder.
+    Without a `config`, the data are those of the run that `model` lies in. The report, and the answer
+    for every image, are kept in that run's folder.
 
     Raises DataError when the file was trained on another split of the data than the one found: its training
     lesions could be among the ones it is tested on. Errors of `Predictor.load` and `open_dataset`.
@@ -56,6 +61,7 @@ def evaluate(
         seconds=perf_counter() - start,
     )
     if run:
+        write_atomic(run.answers(split), _answers(rows, predictions))
         write_atomic(run.report(split), to_json(report))
     return report
 
@@ -68,3 +74,17 @@ def _require_same_split(predictor: Predictor, found: str, model: Path) -> None:
             "trained on",
             hint="name the data it was trained on with data.root=FOLDER and data.processed=FOLDER",
         )
+
+
+def _answers(rows: Sequence[Row], predictions: Sequence[Prediction]) -> str:
+    """CSV with one line per image; probabilities in full precision."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    labels = list(predictions[0].diagnosis_probabilities or ())
+    writer.writerow(("image_id", "lesion_id", "dx", "prediction", MALIGNANT, *labels))
+    for row, answer in zip(rows, predictions, strict=True):
+        diagnoses = (answer.diagnosis_probabilities or {}).values()
+        writer.writerow(
+            (row.image_id, row.lesion_id, row.dx, answer.prediction, answer.class_probabilities[MALIGNANT], *diagnoses)
+        )
+    return text.getvalue()

@@ -19,7 +19,7 @@ from lesion.config.schema import Config
 from lesion.data.pixels import decode_rows
 from lesion.data.split import Dataset, open_dataset
 from lesion.engine.calibrate import choose_threshold, fit_temperature
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.errors import ArtifactError, CheckFailed, NotFoundError, brief
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
 from lesion.inference.predictor import Predictor, draw_test_image
@@ -134,7 +134,7 @@ def load_network(checkpoint: Path, config: Config) -> Classifier:
         net.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
     except Exception as error:  # torch raises a dozen classes for a damaged or hostile file
         raise ArtifactError(
-            f"{checkpoint} is not a checkpoint of this run: {str(error).splitlines()[0]}",
+            f"{checkpoint} is not a checkpoint of this run: {brief(error)}",
             hint="use the run folder as `lesion train` wrote it",
         ) from error
     return net.eval()

@@ -1,8 +1,7 @@
 """One model file answering for images; `predict`, `serve` and `eval` all ask here."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import onnxruntime as ort
 from PIL import Image
 
 from lesion.artifact import Artifact, Manifest
-from lesion.errors import ArtifactError, CheckFailed
-from lesion.images import decode_image, read_image
+from lesion.errors import ArtifactError, CheckFailed, brief
+from lesion.images import decode_image, read_image, to_upright_rgb
 from lesion.inference.decide import Floats, decide, to_malignant, to_probabilities
 from lesion.inference.threads import usable_cpus
 from lesion.records import Prediction
@@ -30,6 +29,7 @@ class Predictor:
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
         self._session = _start_session(artifact.graph, threads)
+        _check_graph(self._session, self.manifest)
         self._input = self._session.get_inputs()[0].name
 
     @classmethod
@@ -88,12 +88,18 @@ class Predictor:
         return self.decide(self.probabilities(pixels[None])[0], name or default)
 
     def predict_many(self, sources: Sequence[str | Path], batch: int = 8) -> Iterator[Prediction]:
-        """The answers in order; decoding of the next images overlaps with inference. Raises like `predict`."""
+        """The answers in order; decoding of the next batch overlaps with inference. Raises like `predict`."""
+        if batch < 1:
+            raise ValueError(f"a batch of at least 1 expected, got {batch}")
         with ThreadPoolExecutor(2) as pool:
-            names = iter(sources)
-            for pixels in _batches(pool.map(self.read, sources), batch):
-                for row in self.probabilities(np.stack(pixels)):
-                    yield self.decide(row, str(next(names)))
+            # One batch ahead and no more: a long list must neither fill the memory nor delay an early end.
+            coming = [pool.submit(self.read, source) for source in sources[:batch]]
+            for start in range(0, len(sources), batch):
+                end = start + batch
+                pixels = np.stack([each.result() for each in coming])
+                coming = [pool.submit(self.read, source) for source in sources[end : end + batch]]
+                for source, row in zip(sources[start:end], self.probabilities(pixels), strict=True):
+                    yield self.decide(row, str(source))
 
     def decide(self, probabilities: Floats, name: str) -> Prediction:
         """The record for (c,) probabilities."""
@@ -114,18 +120,12 @@ def _to_image(source: Source) -> Image.Image:
     if isinstance(source, bytes):
         return decode_image(source, "the image")
     if isinstance(source, Image.Image):
-        return source.convert("RGB")
+        return to_upright_rgb(source)
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3:
             raise ValueError(f"an RGB uint8 array (h, w, 3) expected, got {source.dtype} {source.shape}")
-        return Image.fromarray(source)
+        return to_upright_rgb(Image.fromarray(source))
     return read_image(Path(source))
-
-
-def _batches(items: Iterable[Pixels], size: int) -> Iterator[list[Pixels]]:
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _start_session(graph: bytes, threads: int) -> Any:
@@ -137,9 +137,20 @@ def _start_session(graph: bytes, threads: int) -> Any:
         return ort.InferenceSession(graph, options, providers=_providers())
     except Exception as error:  # onnxruntime raises a class of its own per failure
         raise ArtifactError(
-            f"onnxruntime {ort.__version__} cannot run the model: {str(error).splitlines()[0]}",
+            f"onnxruntime {ort.__version__} cannot run the model: {brief(error)}",
             hint="export the model again with this version of lesion",
         ) from error
+
+
+def _check_graph(session: Any, manifest: Manifest) -> None:
+    size, classes = manifest.preprocess.size, len(manifest.taxonomy.labels)
+    expected = [("tensor(uint8)", [size, size, 3]), ("tensor(float)", [classes])]
+    found = [(each.type, each.shape[1:]) for each in (*session.get_inputs(), *session.get_outputs())]
+    if found != expected:
+        raise ArtifactError(
+            f"the graph does not fit its manifest: it maps {found}, {expected} expected",
+            hint="export the model again",
+        )
 
 
 def _providers() -> list[str]:

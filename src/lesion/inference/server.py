@@ -1,7 +1,9 @@
 """The HTTP face of a Predictor: one image in, one Prediction out."""
 
 import logging
+import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -29,6 +31,7 @@ def create_app(predictor: Predictor, max_upload_bytes: int = 16 * 2**20) -> Fast
     app.add_exception_handler(LesionError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(RequestValidationError, _answer_wrong_request)
+    app.add_exception_handler(Exception, _answer_bug)
 
     @app.get("/livez")
     async def livez() -> dict[str, str]:
@@ -44,8 +47,10 @@ def create_app(predictor: Predictor, max_upload_bytes: int = 16 * 2**20) -> Fast
     async def predict(file: UploadFile) -> dict[str, Any]:
         """Classify one JPEG or PNG, sent as the multipart field `file`."""
         content = await file.read()
+        # A charset of the client's choice can put half a surrogate pair into the name, which is not JSON.
+        name = (file.filename or "upload")[:255].encode("utf-8", "replace").decode()
         # Decoding and inference block, so they leave the event loop to others.
-        return to_dict(await run_in_threadpool(predictor.predict, content, (file.filename or "upload")[:255]))
+        return to_dict(await run_in_threadpool(predictor.predict, content, name))
 
     return app
 
@@ -111,6 +116,10 @@ async def _answer_wrong_request(request: Request, error: Exception) -> JSONRespo
     return _answer(422, "WrongRequest", f"{where}: {first['msg']}", "send one image as the multipart field `file`")
 
 
+async def _answer_bug(request: Request, error: Exception) -> JSONResponse:
+    return _answer(500, "Internal Server Error")
+
+
 def _problem(status: int, error: LesionError) -> JSONResponse:
     title = type(error).__name__
     # A 5xx is ours: its message may name files of this machine, so it goes to the log only.
@@ -138,6 +147,9 @@ def run_server(app: FastAPI, host: str, port: int) -> None:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error}", hint="another program may listen there; try --port 0"
         ) from error
-    log.info("listening on http://%s:%d, POST /predict", *listener.getsockname()[:2])
+    name, bound = listener.getsockname()[:2]
+    log.info("listening on http://%s:%d, POST /predict", f"[{name}]" if ":" in name else name, bound)
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=8)
+    # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listener])

@@ -13,5 +13,5 @@ def usable_cpus(quota: Path = CGROUP) -> int:
     try:
         limit, period = quota.read_text().split()
         return max(1, min(affinity, math.ceil(int(limit) / int(period))))
-    except (OSError, ValueError):  # no cgroup v2, or "max"
+    except (OSError, ValueError, ZeroDivisionError):  # no cgroup v2, or "max"
         return max(1, affinity)

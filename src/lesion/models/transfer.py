@@ -1,5 +1,6 @@
 """The tiers that torchvision builds: ResNet-18 and EfficientNet b0…b7, with a new head."""
 
+import sys
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -9,7 +10,7 @@ import torchvision
 from torch import nn
 
 from lesion.config.schema import ModelConfig
-from lesion.errors import ConfigError, NotFoundError, RemoteError
+from lesion.errors import ConfigError, NotFoundError, RemoteError, brief
 
 Weights = dict[str, torch.Tensor]
 
@@ -41,7 +42,7 @@ def _download_weights(name: str) -> Weights:
     weights = torchvision.models.get_model_weights(name).DEFAULT
     try:
         # check_hash: a truncated or exchanged download is refused.
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        return dict(weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True))
     except (URLError, OSError, RuntimeError) as error:
         raise RemoteError(
             f"cannot download the ImageNet weights of {name} from {weights.url}: {error}",
@@ -58,7 +59,7 @@ def _read_weights(path: Path) -> Weights:
         raise NotFoundError(f"no such weights file: {path}", hint="check model.weights") from error
     except Exception as error:  # a hostile or damaged file fails in many ways
         raise ConfigError(
-            f"model.weights: {path} is not a file of torch weights: {str(error).splitlines()[0]}",
+            f"model.weights: {path} is not a file of torch weights: {brief(error)}",
             hint="save it with torch.save(net.state_dict(), FILE)",
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
@@ -74,7 +75,7 @@ def _fill(net: nn.Module, state: Weights, source: str, name: str) -> None:
         missing = [key for key in net.load_state_dict(body, strict=False).missing_keys if not key.startswith(heads)]
         unexpected = [key for key in body if key not in net.state_dict()]
     except RuntimeError as error:  # a shape differs
-        raise ConfigError(f"{source}: not weights of {name}: {str(error).splitlines()[-1].strip()}") from error
+        raise ConfigError(f"{source}: not weights of {name}: {brief(error)}") from error
     if missing or unexpected:
         first = (missing or unexpected)[0]
         raise ConfigError(

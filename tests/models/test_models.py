@@ -1,0 +1,143 @@
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+from torch.utils.flop_counter import FlopCounterMode
+from torchvision.transforms.v2.functional import normalize, to_dtype
+
+from lesion.config.schema import ModelConfig
+from lesion.errors import ConfigError, NotFoundError, RemoteError
+from lesion.models import build, count_parameters
+from lesion.models.normalize import MEAN, STD, Normalize
+
+
+@pytest.mark.parametrize(
+    ("config", "low", "high"),
+    [
+        (ModelConfig(tier="baseline"), 1.2e6, 1.6e6),
+        (ModelConfig(tier="resnet"), 11.1e6, 11.3e6),
+        (ModelConfig(tier="efficientnet"), 3.9e6, 4.1e6),
+        (ModelConfig(tier="efficientnet", variant="b1"), 6.4e6, 6.6e6),
+    ],
+    ids=["baseline", "resnet", "efficientnet b0", "efficientnet b1"],
+)
+def test_each_tier_has_its_size_and_its_outputs(config: ModelConfig, low: float, high: float) -> None:
+    net = build(config, 7).eval()
+    assert low <= count_parameters(net) <= high
+    with torch.inference_mode():
+        logits = net(torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8))
+    assert logits.shape == (2, 7)
+    assert logits.dtype == torch.float32
+
+
+def test_the_baseline_costs_less_than_a_fifth_of_resnet() -> None:
+    pixels = torch.zeros(1, 128, 128, 3, dtype=torch.uint8)
+
+    def count(tier: str) -> int:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            build(ModelConfig(tier=tier), 7).eval()(pixels)
+        return counter.get_total_flops()
+
+    assert count("baseline") < count("resnet") / 5
+
+
+def test_normalisation_is_that_of_torchvision() -> None:
+    pixels = torch.randint(0, 256, (3, 8, 9, 3), dtype=torch.uint8)
+    expected = normalize(to_dtype(pixels.permute(0, 3, 1, 2), torch.float32, scale=True), list(MEAN), list(STD))
+    torch.testing.assert_close(Normalize()(pixels), expected)
+
+
+def test_every_variant_of_efficientnet_can_be_named() -> None:
+    from lesion.models.transfer import build_efficientnet
+
+    with torch.device("meta"):
+        for i in range(8):
+            net = build_efficientnet(ModelConfig(tier="efficientnet", variant=f"b{i}"), 7)
+            assert 3.9e6 < count_parameters(net) < 66e6
+
+
+def test_own_weights_are_loaded_but_for_the_head(tmp_path: Path) -> None:
+    source = torchvision.models.resnet18()
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    net = build(ModelConfig(tier="resnet", weights=str(tmp_path / "weights.pth")), 7)
+    mine = net.net.state_dict()  # type: ignore[union-attr, operator]
+    body = {key: value for key, value in source.state_dict().items() if not key.startswith("fc.")}
+    assert len(body) == 120
+    assert all(torch.equal(mine[key], value) for key, value in body.items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    torch.save(torchvision.models.efficientnet_b0().state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match=r"not weights of resnet18: \d+ tensors missing"):
+        build(ModelConfig(tier="resnet", weights=str(tmp_path / "weights.pth")), 7)
+
+
+def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet50().state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match="not weights of resnet18"):
+        build(ModelConfig(tier="resnet", weights=str(tmp_path / "weights.pth")), 7)
+
+
+class _Bomb:
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.canary,)
+
+
+def test_weights_that_carry_code_run_nothing(tmp_path: Path) -> None:
+    torch.save(_Bomb(tmp_path / "canary"), tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match="not a file of torch weights"):
+        build(ModelConfig(tier="resnet", weights=str(tmp_path / "weights.pth")), 7)
+    assert not (tmp_path / "canary").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text"], ids=["missing", "empty", "text"])
+def test_a_file_that_holds_no_weights_is_refused(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises((ConfigError, NotFoundError), match=r"weights\.pth"):
+        build(ModelConfig(tier="efficientnet", weights=str(path)), 7)
+
+
+@pytest.mark.parametrize("tier", ["resnet", "efficientnet"])
+def test_without_a_connection_the_way_around_is_told(
+    tier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(RemoteError, match="no route to host") as caught:
+        build(ModelConfig(tier=tier, pretrained=True), 7)
+    assert "model.pretrained=false" in caught.value.hint
+    assert "model.weights=FILE" in caught.value.hint
+
+
+def test_a_truncated_download_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+    from email.message import Message
+
+    class Response(io.BytesIO):
+        def info(self) -> object:
+            return Message()
+
+    monkeypatch.setattr("torch.hub.urlopen", lambda *_: Response(b"half"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(RemoteError, match="hash"):
+        build(ModelConfig(tier="resnet", pretrained=True), 7)
+
+
+def test_the_baseline_has_no_pretrained_weights() -> None:
+    with pytest.raises(ConfigError, match="baseline tier has no pretrained weights"):
+        build(ModelConfig(tier="baseline", pretrained=True), 7)
+
+
+def test_an_unknown_tier_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(ConfigError, match="unknown tier 'resnet50'; did you mean 'resnet'"):
+        build(ModelConfig(tier="resnet50"), 7)
