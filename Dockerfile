@@ -4,7 +4,7 @@
 #   docker run --read-only -p 8080:8080 -v "$PWD/model.onnx:/model/model.onnx:ro" lesion
 #
 #   docker build --target train -t lesion-train .
-#   docker run --gpus all --shm-size 2g --user "$(id -u)" -v "$PWD:/work" lesion-train train --tier resnet
+#   docker run --gpus all --shm-size 2g --user "$(id -u)" -v "$PWD:/workspace" lesion-train train --tier resnet
 
 # One base for all stages: a virtual environment only works with the interpreter that it was made with.
 ARG PYTHON=python:3.12-slim
@@ -43,7 +43,7 @@ FROM ${PYTHON} AS train
 COPY --from=train-venv /opt/lesion /opt/lesion
 # A numeric user has neither a home nor a name, and libraries ask for both.
 ENV PATH=/opt/lesion/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp LOGNAME=lesion
-WORKDIR /work
+WORKDIR /workspace
 USER 65532:65532
 ENTRYPOINT ["lesion"]
 CMD ["--help"]
