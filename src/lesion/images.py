@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 
@@ -20,6 +20,16 @@ MIN_SIDE = 16
 OPENERS: dict[bytes, Callable[[io.BytesIO], Image.Image]] = {
     b"\xff\xd8\xff": jpeg_factory,
     b"\x89PNG\r\n\x1a\n": PngImageFile,
+}
+# By EXIF orientation. Not ImageOps.exif_transpose: it writes the EXIF anew and fails on any odd entry of a camera's.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -88,7 +98,7 @@ def _check_header(image: Image.Image, name: str, max_pixels: int) -> None:
 
 def _convert(image: Image.Image) -> Image.Image:
     image.load()
-    upright = ImageOps.exif_transpose(image)
+    upright = _turn(image)
     if upright.mode.startswith("I"):  # 16-bit grey; convert("RGB") would clip all above 255 to white
         upright = upright.convert("I").point(lambda value: value / 257).convert("L")
         if "transparency" in upright.info:
@@ -97,6 +107,14 @@ def _convert(image: Image.Image) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return upright.convert("RGB")
+
+
+def _turn(image: Image.Image) -> Image.Image:
+    try:
+        turn = TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # the metadata is unreadable, the picture is not
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def _guard(step: Callable[[], T], name: str) -> T:

@@ -36,6 +36,25 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class SynthReport:
+    """A synthetic dataset that was drawn."""
+
+    root: str
+    images: int
+    lesions: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServeReport:
+    """A server that listens."""
+
+    url: str
+    model: str
+    """name@sha of the file that answers."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataReport:
     """A dataset and its split."""
 

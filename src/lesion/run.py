@@ -87,7 +87,7 @@ def now() -> str:
 def newest_run(root: Path) -> Run:
     """The run under `root` that finished last; NotFoundError when none did."""
     finished = [
-        (str(state.get("finished", "")), run)
+        (str(state.get("finished") or ""), run)
         for run in (Run(path.parent) for path in root.glob("*/run.json"))
         if (state := run.read_state()).get("status") == FINISHED and run.model.is_file()
     ]

@@ -12,6 +12,8 @@ from lesion.records import (
     EvalReport,
     ExportReport,
     Prediction,
+    ServeReport,
+    SynthReport,
     TrainReport,
     to_dict,
     to_json,
@@ -26,7 +28,7 @@ log = logging.getLogger("lesion.cli")
 def show(record: Any, as_json: bool) -> None:
     """Print a record to stdout, and to stderr what to do next."""
     if as_json:
-        print(to_json(record))
+        print(to_json(record), flush=True)  # a server goes on after it
         return
     _print(record)
 
@@ -55,6 +57,17 @@ def _top(prediction: Prediction, most: int = 3) -> str:
 @singledispatch
 def _print(record: Any) -> None:
     raise TypeError(f"no way to show {type(record).__name__}")
+
+
+@_print.register
+def _(record: SynthReport) -> None:
+    print(f"{record.root}: {record.images} synthetic images of {record.lesions} lesions")
+    log.info("next: lesion data prepare data.root=%s", record.root)
+
+
+@_print.register
+def _(record: ServeReport) -> None:
+    log.info("%s listening on %s, POST /predict. %s", record.model, record.url, NOTICE)
 
 
 @_print.register

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lesion.cli.options import Environment, Files, Model, Overrides, Runs
+from lesion.cli.options import Environment, Files, Json, Model, Overrides, Runs
 
 
 def serve(
@@ -16,16 +16,21 @@ def serve(
     config: Files = None,
     env: Environment = None,
     runs: Runs = Path("runs"),
+    as_json: Json = False,
 ) -> None:
     """Answer POST /predict over HTTP.
 
     Example: lesion serve --port 8000, then curl -F file=@lesion.jpg localhost:8000/predict
     """
+    from lesion.cli.render import show
     from lesion.cli.settings import merge
     from lesion.inference.predictor import Predictor
-    from lesion.inference.server import create_app, run_server
+    from lesion.inference.server import create_app, listen, run_server, url_of
+    from lesion.records import ServeReport
     from lesion.run import find_model
 
-    settings = merge(overrides, config, env=env, serve__host=host, serve__port=port).serve
+    settings = merge(overrides, config, env, {"serve.host": host, "serve.port": port}).serve
     predictor = Predictor.load(find_model(model, runs), settings.threads)
-    run_server(create_app(predictor, int(settings.max_upload_mb * 2**20)), settings.host, settings.port)
+    with listen(settings.host, settings.port) as listener:
+        show(ServeReport(url_of(listener), predictor.identity), as_json)
+        run_server(create_app(predictor, int(settings.max_upload_mb * 2**20)), listener)

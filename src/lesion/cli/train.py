@@ -9,7 +9,9 @@ from lesion.cli.options import Environment, Files, Json, Overrides
 
 def train(
     overrides: Overrides = None,
-    tier: Annotated[str, typer.Option(help="baseline, resnet or efficientnet: configs/tier/.")] = "baseline",
+    tier: Annotated[
+        str | None, typer.Option(help="baseline (default), resnet or efficientnet: configs/tier/.", show_default=False)
+    ] = None,
     subsample: Annotated[
         float | None, typer.Option(help="Share of the training lesions, in (0, 1].", show_default=False)
     ] = None,
@@ -22,9 +24,9 @@ def train(
 
     Example: lesion train --tier baseline --subsample 0.1 trainer.epochs=10
     """
-    from lesion.cli.settings import merge
+    from lesion.cli.settings import merge_with_tier
 
-    settings = merge(overrides, config, tier, env, data__subsample=subsample)
+    settings = merge_with_tier(overrides, config, env, {"data.subsample": subsample}, tier)
     if print_config:
         from lesion.config.load import to_yaml
 

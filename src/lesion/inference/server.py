@@ -134,21 +134,26 @@ def _answer(
     return JSONResponse(told, status, headers=headers, media_type="application/problem+json")
 
 
-def run_server(app: FastAPI, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is in flight, for at most eight seconds.
-
-    Raises ConfigError when the address cannot be listened on.
-    """
-    import uvicorn
-
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. ConfigError when the address cannot be listened on."""
     try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error}", hint="another program may listen there; try --port 0"
         ) from error
-    name, bound = listener.getsockname()[:2]
-    log.info("listening on http://%s:%d, POST /predict", f"[{name}]" if ":" in name else name, bound)
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listening socket, http://host:port."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(app: FastAPI, listener: socket.socket) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is in flight, for at most eight seconds."""
+    import uvicorn
+
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=8)
     # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
