@@ -123,16 +123,30 @@ def estimate(
 
     Images of one lesion are no independent evidence, so whole lesions are drawn. `groups` is (n,) lesion ids.
     """
-    members, index = np.unique(np.asarray(groups), return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
     values = measure(probabilities, truth, threshold)
-    resampled = measure(probabilities, truth, threshold, draws[:, index].astype(float))
+    resampled = measure(probabilities, truth, threshold, _resample(groups, seed))
     return {name: _interval(float(values[name][0]), resampled[name]) for name in values}
+
+
+def estimate_auroc_loss(
+    before: npt.ArrayLike, after: npt.ArrayLike, truth: npt.ArrayLike, groups: Sequence[str], seed: int = 0
+) -> Estimate:
+    """AUROC of the scores `before` minus that of `after`, both (n,), with a paired interval as in `estimate`."""
+    weights = _resample(groups, seed)
+    value = auroc(before, truth) - auroc(after, truth)
+    return _interval(float(value[0]), auroc(before, truth, weights) - auroc(after, truth, weights))
 
 
 def point(values: dict[str, Floats]) -> dict[str, float | None]:
     """The single figures of `measure` without weights, None for NaN."""
     return {name: _finite(float(value[0])) for name, value in values.items()}
+
+
+def _resample(groups: Sequence[str], seed: int) -> Floats:
+    """How often each image appears when groups are drawn with replacement: (RESAMPLES, n)."""
+    members, index = np.unique(np.asarray(groups), return_inverse=True)
+    draws = np.random.default_rng(seed).multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
+    return draws[:, index].astype(float)
 
 
 def _interval(value: float, resampled: Floats) -> Estimate:

@@ -34,6 +34,15 @@ class Dataset:
         sources = {row.dataset for rows in self.members.values() for row in rows}
         return "synthetic" if sources == {"synthetic"} else "HAM10000 layout"
 
+    def require_split(self, trained: object, model: Path) -> None:
+        """DataError unless `model` was trained on this very split: its training lesions could be in another's test."""
+        if trained != self.fingerprint:
+            raise DataError(
+                f"{model} was trained on split {trained}, but the data have split {self.fingerprint}: test lesions "
+                "could have been trained on",
+                hint="name the data it was trained on with data.root=FOLDER and data.processed=FOLDER",
+            )
+
     def report(self) -> DataReport:
         """Counts per split and diagnosis."""
         splits = {name: _count(rows) for name, rows in self.members.items()}

@@ -12,7 +12,6 @@ from lesion.config.load import load_config
 from lesion.config.schema import Config
 from lesion.data.index import Row
 from lesion.data.split import SPLITS, open_dataset
-from lesion.errors import DataError
 from lesion.files import write_atomic
 from lesion.inference.predictor import Predictor
 from lesion.metrics import confusion, estimate
@@ -40,7 +39,7 @@ def evaluate(
     predictor = Predictor.load(model)
     chosen = config or load_config([run.config] if run else [])
     dataset = open_dataset(chosen.data)
-    _require_same_split(predictor, dataset.fingerprint, model)
+    dataset.require_split(predictor.manifest.provenance.get("split"), model)
     rows = dataset.members[split]
     answers = predictor.predict_many([row.path for row in rows])
     predictions = list(track(progress or Silent(), answers, len(rows), f"eval {split}"))
@@ -64,16 +63,6 @@ def evaluate(
         write_atomic(run.answers(split), _answers(rows, predictions))
         write_atomic(run.report(split), to_json(report))
     return report
-
-
-def _require_same_split(predictor: Predictor, found: str, model: Path) -> None:
-    trained = predictor.manifest.provenance.get("split")
-    if trained != found:
-        raise DataError(
-            f"{model} was trained on split {trained}, but the data have split {found}: test lesions could have been "
-            "trained on",
-            hint="name the data it was trained on with data.root=FOLDER and data.processed=FOLDER",
-        )
 
 
 def _answers(rows: Sequence[Row], predictions: Sequence[Prediction]) -> str:

@@ -46,6 +46,8 @@ class Validation:
     """(n,)"""
     malignant: npt.NDArray[np.bool_]
     """(n,)"""
+    lesions: list[str]
+    """The lesion of each image: images of one lesion are no independent evidence."""
 
     @classmethod
     def of(cls, dataset: Dataset, config: Config, progress: Progress) -> "Validation":
@@ -57,6 +59,7 @@ class Validation:
             decode_rows(rows, spec, config.data.workers, progress, "decode val"),
             np.array([taxonomy.target(row.dx) for row in rows]),
             np.array([taxonomy.is_malignant(row.dx) for row in rows]),
+            [row.lesion_id for row in rows],
         )
 
 
@@ -91,6 +94,7 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
     """
     config = load_config([run.config])
     dataset = open_dataset(config.data)
+    dataset.require_split(run.read_state().get("split"), run.path)
     checkpoint = best_checkpoint(run)
     net = load_network(checkpoint, config)
     validation = Validation.of(dataset, config, progress or Silent())
