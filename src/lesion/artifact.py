@@ -20,7 +20,6 @@ from lesion.taxonomy import Taxonomy
 
 FORMAT = 1
 """Grows when an old reader would misunderstand a new file."""
-MAX_BYTES = 2**31 - 1  # protobuf's own limit
 
 _METADATA_PROPS = 14 << 3 | 2  # ModelProto.metadata_props, length-delimited
 _KEY, _VALUE = 1 << 3 | 2, 2 << 3 | 2  # StringStringEntryProto
