@@ -79,9 +79,10 @@ def test_keys_may_be_written_with_dots_in_a_file(tmp_path: Path) -> None:
 
 
 def test_two_configurations_share_no_list() -> None:
-    one, two = load_config(), load_config()
-    one.data.malignant.append("nv")
-    assert two.data.malignant == Config().data.malignant == ["akiec", "bcc", "mel"]
+    for make in (load_config, Config):
+        one, two = make(), make()
+        one.data.malignant.append("nv")
+        assert two.data.malignant == ["akiec", "bcc", "mel"]
 
 
 def test_unknown_keys_are_reported_all_at_once_with_origin_and_nearest_key(tmp_path: Path) -> None:
@@ -120,6 +121,8 @@ def test_what_other_tools_call_it_leads_to_our_key(key: str, meant: str) -> None
         ("data.size", "preprocess.size"),
         ("tracking.port", "serve.port"),
         ("warmup", "optim.warmup"),
+        ("serve.variant", "model.variant"),
+        ("optim.precision", "trainer.precision"),
         ("data.learning_rate", "optim.lr"),
         ("trainer.imgsz", "preprocess.size"),
     ],
@@ -193,10 +196,11 @@ def test_nan_and_infinity_are_refused(key: str, value: str) -> None:
 
 def test_all_kinds_of_problems_come_in_one_error(tmp_path: Path) -> None:
     file = write(tmp_path, "optim: {lr: fast, warmup: 2}\nsede: 1\n")
-    assert refuse("trainer.epochs=0", "data.root=${nope}", files=(file,)).message.splitlines() == [
+    assert refuse("trainer.epochs=0", "data.root=${nope}", "runs=???", files=(file,)).message.splitlines() == [
         f"{file}: unknown key 'sede'; did you mean 'seed'?",
         f"{file}: optim.lr: Value 'fast' of type 'str' could not be converted to Float",
         "command line: data.root: Interpolation key 'nope' not found",
+        "command line: runs: Missing mandatory value: runs",
         f"{file}: optim.warmup: at most 0.9 expected, got 2.0",
         "command line: trainer.epochs: at least 1 expected, got 0",
     ]

@@ -16,6 +16,7 @@ from lesion.data.augment import augment, draw_augmentation  # noqa: E402
 from lesion.data.datamodule import Batch, LesionData  # noqa: E402
 from lesion.data.pixels import decode_rows  # noqa: E402
 from lesion.data.split import Dataset, open_dataset  # noqa: E402
+from lesion.errors import ImageError  # noqa: E402
 from lesion.preprocess import PreprocessSpec  # noqa: E402
 from lesion.taxonomy import Taxonomy  # noqa: E402
 
@@ -173,5 +174,5 @@ def test_a_damaged_image_is_named_also_by_a_worker(ham_copy: Path) -> None:
     damaged = dataset.members["val"][0].path
     damaged.write_bytes(damaged.read_bytes()[:-200])
     data = LesionData(settings(memory_gb=ON_DEMAND, workers=1), dataset)
-    with pytest.raises(Exception, match=damaged.name):
+    with pytest.raises(ImageError, match=damaged.name):
         list(data.val_dataloader())

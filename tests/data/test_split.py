@@ -346,6 +346,18 @@ def test_only_a_wholly_synthetic_dataset_is_called_synthetic(ham_root: Path, tmp
     assert Dataset(dataset.root, dataset.processed, mixed, dataset.fingerprint).name == "HAM10000 layout"
 
 
+@pytest.mark.parametrize("trained", ["0123456789ab", None, ""])
+def test_a_model_of_another_split_is_refused(trained: object, ham_root: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(config(ham_root, tmp_path))
+    dataset.require_split(dataset.fingerprint, Path("model.onnx"))
+    with pytest.raises(DataError) as caught:
+        dataset.require_split(trained, Path("model.onnx"))
+    assert f"model.onnx was trained on split {trained}, but the data have" in caught.value.message
+    assert dataset.fingerprint in caught.value.message
+    assert "data.processed=" in caught.value.hint
+    assert caught.value.exit_code == 65
+
+
 # --- subsample --------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,136 @@
+"""Files that are whole or absent, folders that are proven writable."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lesion.errors import OutputError
+from lesion.files import ensure_folder, is_writable, sha256, write_atomic
+
+
+@pytest.fixture
+def umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "raw"), [("täxt\n", "täxt\n".encode()), (b"\x00\xff", b"\x00\xff"), ("", b""), ("a\r\nb", b"a\r\nb")]
+)
+def test_text_and_bytes_are_written_as_they_are(content: str | bytes, raw: bytes, tmp_path: Path) -> None:
+    write_atomic(tmp_path / "file", content)
+    assert (tmp_path / "file").read_bytes() == raw
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
+    write_atomic(tmp_path / "file", "a long first content")
+    write_atomic(tmp_path / "file", "second")
+    assert (tmp_path / "file").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.chmod", "tempfile.mkstemp"])
+def test_when_writing_fails_the_old_file_is_still_there_and_no_other(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(step, fail)
+    with pytest.raises(OutputError) as caught:
+        write_atomic(path, "new")
+    monkeypatch.undo()
+    assert caught.value.message == f"cannot write {path}: {os.strerror(errno.ENOSPC)}"
+    assert "free space" in caught.value.hint
+    assert caught.value.exit_code == 74
+    assert path.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_no_reader_ever_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    seen = []
+    monkeypatch.setattr("os.fsync", lambda _: seen.append(path.read_text()))
+    write_atomic(path, "new")
+    assert (seen, path.read_text()) == (["old"], "new")
+
+
+def test_content_reaches_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+    replace = Path.replace
+    monkeypatch.setattr("os.fsync", lambda _: steps.append("fsync"))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (steps.append("replace"), replace(self, target)))
+    write_atomic(tmp_path / "file", "new")
+    assert steps == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0, 0o666)], ids=oct)
+@pytest.mark.usefixtures("umask")
+def test_permissions_follow_the_umask(mask: int, mode: int, tmp_path: Path) -> None:
+    os.umask(mask)
+    write_atomic(tmp_path / "file", "x")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    assert os.umask(mask) == mask
+
+
+@pytest.mark.parametrize("place", ["absent/file", "blocker/file", "folder"])
+def test_a_place_that_cannot_be_written_is_refused(place: str, tmp_path: Path) -> None:
+    (tmp_path / "blocker").touch()
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match="cannot write"):
+        write_atomic(tmp_path / place, "x")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_folder_is_made_with_its_parents_and_left_empty(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert ensure_folder(folder) == folder
+    assert ensure_folder(folder) == folder
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("below", ["file", "file/below", "file/below/deeper"])
+def test_a_folder_in_place_of_or_below_a_file_is_refused(below: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError) as caught:
+        ensure_folder(tmp_path / below)
+    assert caught.value.message.startswith(f"cannot write into the folder {tmp_path / below}: ")
+    assert "may write to" in caught.value.hint
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_a_folder_that_takes_no_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", deny)
+    with pytest.raises(OutputError, match=os.strerror(errno.EACCES)):
+        ensure_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("mode", "writable"), [(0o755, True), (0o555, False), (0o700, True), (0o500, False)], ids=oct)
+def test_the_mode_bits_decide_whether_a_folder_is_writable(mode: int, writable: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(mode)
+    try:
+        assert is_writable(folder) is writable
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_folder_that_is_not_there_is_not_writable(tmp_path: Path) -> None:
+    assert is_writable(tmp_path / "absent") is False
+
+
+def test_the_digest_is_sha256() -> None:
+    assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
