@@ -1,5 +1,6 @@
 """Assembles the commands; the one place where an error becomes an exit code."""
 
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ def set_up(
     ] = False,
 ) -> None:
     """Send the log of this process to stderr; stdout is for results."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in a file that both share, lines stay in their order
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("lesion")

@@ -28,7 +28,7 @@ log = logging.getLogger("lesion.cli")
 def show(record: Any, as_json: bool) -> None:
     """Print a record to stdout, and to stderr what to do next."""
     if as_json:
-        print(to_json(record), flush=True)  # a server goes on after it
+        print(to_json(record))
         return
     _print(record)
 
