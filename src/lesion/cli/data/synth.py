@@ -1,4 +1,4 @@
-"""`lesion data`: make, check and split datasets."""
+"""`lesion data synth`."""
 
 from functools import partial
 from pathlib import Path
@@ -6,12 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lesion.cli.options import Environment, Files, Json, Overrides
-
-app = typer.Typer(help="Make, check and split datasets.", no_args_is_help=True, rich_markup_mode=None)
+from lesion.cli.options import Json
 
 
-@app.command("synth")
 def synth(
     root: Annotated[Path, typer.Argument(help="A folder to make; one that holds a dataset is refused.")],
     lesions: Annotated[int, typer.Option(min=21, help="How many lesions; about 1.5 images each.")] = 200,
@@ -33,16 +30,3 @@ def synth(
     ensure_folder(root)
     rows = synthesize(root, SynthSpec(lesions, width, height, seed), partial(track, Bars()))
     show(SynthReport(str(root), len(rows), lesions, seed), as_json)
-
-
-@app.command("prepare")
-def prepare(overrides: Overrides = None, config: Files = None, env: Environment = None, as_json: Json = False) -> None:
-    """Check a dataset and split it by lesion into train, val and test; a split that exists is read.
-
-    Example: lesion data prepare data.root=data/ham10000
-    """
-    from lesion.cli.render import show
-    from lesion.cli.settings import merge
-    from lesion.data.split import open_dataset
-
-    show(open_dataset(merge(overrides, config, env=env).data).report(), as_json)
