@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,14 +31,27 @@ class Row:
     dataset: str = ""
 
 
-def read_index(root: Path) -> list[Row]:
-    """All images of the dataset at `root`, in the order of its metadata.
+def read_index(root: Path, skip: Collection[str] = ()) -> list[Row]:
+    """All images of the dataset at `root` but those in `skip` (image ids), in the order of its metadata.
+
+    Raises:
+        NotFoundError, DataError: as in `scan`.
+        DataError: an id is repeated or empty; a diagnosis is unknown; a lesion has two diagnoses; an image is listed
+            but absent. All concerned are counted, the first ones named.
+    """
+    rows = [row for row in scan(root)[0] if row.image_id not in skip]
+    _check(rows, root)
+    return rows
+
+
+def scan(root: Path) -> tuple[list[Row], list[Path]]:
+    """The rows as the metadata give them, unchecked, and the image files that no row names.
+
+    An image that is listed but absent has the path `Path()`.
 
     Raises:
         NotFoundError: no folder, or the metadata or the image folder is missing.
-        DataError: a file or folder is not readable; a column is missing or repeated; an id is repeated or empty; a
-            diagnosis is unknown; a lesion has two diagnoses; an image is listed but absent. All concerned are
-            counted, the first ones named.
+        DataError: a file or folder is not readable; a column is missing or repeated.
     """
     try:
         table = _read_table(_find(root, METADATA, Path.is_file))
@@ -48,8 +61,8 @@ def read_index(root: Path) -> list[Row]:
         raise DataError(f"cannot read {root}: {error.strerror or error}", hint="check its permissions") from error
     present = {path.stem: path for path in files if path.suffix.lower() in (".jpg", ".jpeg", ".png")}
     rows = [_row(record, present) for record in table]
-    _check(rows, root)
-    return rows
+    listed = {row.image_id for row in rows}
+    return rows, [path for stem, path in present.items() if stem not in listed]
 
 
 def _row(record: Mapping[str, str], present: Mapping[str, Path]) -> Row:
