@@ -42,10 +42,10 @@ lock: $(READY)  ## refresh the hashed lock files
 golden: $(READY)  ## rewrite the golden files of the tests
 	$(BIN)/python -m tests.golden.make
 
-bench: $(READY)  ## measure against peers, side by side
+bench: $(READY)  ## measure against peers, side by side; BENCH="data --native FOLDER" for one part
 	$(BIN)/uv pip sync --quiet --require-hashes requirements/bench.txt -p $(BIN)/python
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -p $(BIN)/python
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 clean:  ## remove what the commands made here
 	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

@@ -18,22 +18,33 @@ class Row:
 
     def __str__(self) -> str:
         return (
-            f"{self.ours:<32} {self.ours_s:8.3f} s   {self.theirs:<24} {self.theirs_s:8.3f} s   ratio {self.ratio:.2f}"
+            f"{self.ours:<34} {_text(self.ours_s)}   {self.theirs:<26} {_text(self.theirs_s)}   ratio {self.ratio:.3f}"
         )
 
 
+def _text(seconds: float) -> str:
+    return f"{seconds:8.3f} s " if seconds >= 0.01 else f"{seconds * 1000:8.3f} ms"
+
+
 def compare(
-    ours: str, run_ours: Callable[[], None], theirs: str, run_theirs: Callable[[], None], repeats: int = 11
+    ours: str,
+    run_ours: Callable[[], None],
+    theirs: str,
+    run_theirs: Callable[[], None],
+    repeats: int = 11,
+    warm_ups: int = 1,
+    our_items: int = 1,
+    their_items: int = 1,
 ) -> Row:
-    """Time both in turn, after one warm-up each."""
+    """Time both in turn, after some warm-ups; seconds are per item."""
     pairs = []
-    for attempt in range(repeats + 1):
+    for attempt in range(repeats + warm_ups):
         times = []
-        for run in (run_ours, run_theirs):
+        for run, items in ((run_ours, our_items), (run_theirs, their_items)):
             start = perf_counter()
             run()
-            times.append(perf_counter() - start)
-        if attempt:
+            times.append((perf_counter() - start) / items)
+        if attempt >= warm_ups:
             pairs.append(times)
     mine, other = zip(*pairs, strict=True)
     return Row(ours, theirs, median(mine), median(other), median(a / b for a, b in pairs))

@@ -9,11 +9,11 @@ T = TypeVar("T")
 class Progress(Protocol):
     """One bar at a time. The command line shows it on a terminal; a notebook may bring its own."""
 
-    def begin(self, label: str, total: int) -> None:
-        """Start a bar of `total` steps."""
+    def begin(self, label: str, total: int, unit: str = "") -> None:
+        """Start a bar of `total` steps; of unit "B" they are bytes, shown with their rate."""
 
-    def advance(self, **figures: float) -> None:
-        """One step further; `figures` are shown beside the bar."""
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        """So many steps further, or back; `figures` are shown beside the bar."""
 
     def end(self) -> None:
         """Remove the bar."""
@@ -22,10 +22,10 @@ class Progress(Protocol):
 class Silent:
     """Progress that nobody watches."""
 
-    def begin(self, label: str, total: int) -> None:
+    def begin(self, label: str, total: int, unit: str = "") -> None:
         """Say nothing."""
 
-    def advance(self, **figures: float) -> None:
+    def advance(self, steps: int = 1, **figures: float) -> None:
         """Say nothing."""
 
     def end(self) -> None:

@@ -125,6 +125,91 @@ class EvalReport:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """A dataset that was brought into HAM10000's layout, and what of its source was not."""
+
+    source: str
+    root: str
+    linked: bool
+    """Whether the images are links into the source rather than copies."""
+    images: int
+    lesions: int
+    own_lesions: int
+    """Images without a lesion id: each counts as a lesion of its own."""
+    diagnoses: dict[str, int]
+    """Images per diagnosis."""
+    labels: dict[str, str]
+    """Label of the source → diagnosis it became, or "skip"."""
+    left_out: dict[str, list[str]]
+    """Why → which files or rows of the source are not in the dataset."""
+    renamed: dict[str, str]
+    """Image id → file, where the id is not just the file's name."""
+    blanked: dict[str, int]
+    """Column → values that could not be understood and were left empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatsReport:
+    """What is in a dataset."""
+
+    root: str
+    images: int
+    lesions: int
+    malignant: int
+    """Images whose diagnosis counts as malignant."""
+    groups: dict[str, dict[str, dict[str, int]]]
+    """What is told apart (diagnosis, age …) → value → {"images", "lesions", "malignant"}; missing is "unknown"."""
+    images_per_lesion: dict[str, int]
+    """Images of a lesion → how many lesions have that many."""
+    missing: dict[str, int]
+    """Column → images without a value in it; "image file" → images that are listed but absent."""
+    written: list[str]
+    """Files that were drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadedFile:
+    """One file of a download."""
+
+    name: str
+    url: str
+    """Where it is asked for first."""
+    bytes: int | None
+    """None where its publisher gives no size."""
+    place: str
+    """What it becomes in the dataset."""
+    done: bool
+    """Whether it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadReport:
+    """A dataset that was downloaded, or would be."""
+
+    root: str
+    dataset: str
+    title: str
+    source: str
+    """The host that gave it, or would be asked first."""
+    licence: str
+    subset: int | None
+    """How many images were asked for; None: all."""
+    finished: bool
+    files: list[DownloadedFile]
+    images: int
+    """Images that are there."""
+    received: int
+    """Bytes that came over the network in this call."""
+    needed: int
+    """Bytes of disk that are still needed, approximately, archives included."""
+    free: int
+    """Bytes of disk that are free."""
+    seconds: float
+    record: str
+    """The file that says where everything came from and when the licence was accepted."""
+
+
 def to_dict(record: Any) -> dict[str, Any]:
     """The record as plain data; fields that are None are left out of a Prediction."""
     if not is_dataclass(record) or isinstance(record, type):

@@ -62,21 +62,30 @@ class Run:
         write_atomic(self.path / "run.json", json.dumps(state, indent=2, allow_nan=False))
 
     @classmethod
-    def create(cls, root: Path, name: str) -> "Run":
-        """Make a new, empty run folder under `root`; OutputError when that is not possible."""
+    def create(cls, root: Path, tier: str, name: str | None = None) -> "Run":
+        """Make a run folder under `root`, called `name` or after the time and the tier.
+
+        Raises OutputError when that is not possible, or when `name` already holds a run.
+        """
         ensure_folder(root)
-        stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}"
-        for attempt in range(100):
-            path = root / (f"{stem}-{attempt}" if attempt else stem)
-            try:
-                path.mkdir()
-            except FileExistsError:  # two runs within one second
-                continue
-            run = cls(path)
-            run.checkpoints.mkdir()
-            run.write_state(status="running", created=now())
-            return run
-        raise OutputError(f"cannot make a run folder {stem} in {root}", hint="wait a second, then try again")
+        run = cls(root / name if name else _unused(root, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{tier}"))
+        ensure_folder(run.checkpoints)
+        if (run.path / "run.json").exists():
+            raise OutputError(f"{run.path} already holds a run", hint="choose another name, or remove that folder")
+        run.write_state(status="running", created=now())
+        return run
+
+
+def _unused(root: Path, stem: str) -> Path:
+    """A new folder in `root`; two runs may start within one second."""
+    for attempt in range(100):
+        path = root / (f"{stem}-{attempt}" if attempt else stem)
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        return path
+    raise OutputError(f"cannot make a run folder {stem} in {root}", hint="wait a second, then try again")
 
 
 def now() -> str:

@@ -8,7 +8,18 @@ from lesion.config.load import load_config
 from lesion.run import Run
 from tests.conftest import Cli
 
-COMMANDS = ["data synth", "data prepare", "train", "eval", "export", "predict", "serve"]
+COMMANDS = [
+    "data download",
+    "data synth",
+    "data prepare",
+    "data import",
+    "data stats",
+    "train",
+    "eval",
+    "export",
+    "predict",
+    "serve",
+]
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from lesion.config.schema import DataConfig
 from lesion.data.index import Row
-from lesion.data.split import SPLITS, Dataset, draw_split, open_dataset, processed_folder, subsample
+from lesion.data.partition import SPLITS, draw_split, subsample
+from lesion.data.split import Dataset, open_dataset, processed_folder
 from lesion.errors import DataError, OutputError
 from lesion.files import sha256
 from lesion.taxonomy import DIAGNOSES
@@ -154,9 +155,9 @@ def test_the_first_call_writes_the_split_and_the_second_only_reads_it(ham_root: 
 def test_the_written_split_is_a_table_that_others_can_read(ham_root: Path, tmp_path: Path) -> None:
     dataset = open_dataset(config(ham_root, tmp_path))
     lines = (tmp_path / "splits.csv").read_text("utf-8").splitlines()
-    assert lines[0] == "image_id,lesion_id,dx,split"
+    assert lines[0] == "image_id,lesion_id,dx,split,group"
     wanted = {f"{row.image_id},{row.lesion_id},{row.dx},{name}" for name in SPLITS for row in dataset.members[name]}
-    assert set(lines[1:]) == wanted
+    assert {line.rpartition(",")[0] for line in lines[1:]} == wanted
     facts = json.loads((tmp_path / "splits.json").read_text("utf-8"))
     assert (facts["seed"], facts["val"], facts["test"], facts["fingerprint"]) == (0, 0.15, 0.15, dataset.fingerprint)
 
@@ -190,7 +191,7 @@ def refuse(wanted: DataConfig, folder: Path) -> DataError:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [(",train\n", ",test\n"), (",train\n", ",training\n"), (",val\n", "\n"), ("SYN_0000001,", "SYN_9999999,")],
+    [(",train,", ",test,"), (",train,", ",training,"), (",val,", ",,"), ("SYN_0000001,", "SYN_9999999,")],
     ids=["moved", "unknown split", "no split", "other image"],
 )
 def test_an_edited_split_is_refused(old: str, new: str, ham_root: Path, tmp_path: Path) -> None:

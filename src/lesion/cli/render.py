@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from lesion.records import (
     NOTICE,
     DataReport,
+    DownloadReport,
     EvalReport,
     ExportReport,
+    ImportReport,
     Prediction,
     ServeReport,
+    StatsReport,
     SynthReport,
     TrainReport,
     to_dict,
@@ -123,23 +126,89 @@ def _(record: EvalReport) -> None:
     log.info("%s", NOTICE)
 
 
+@_print.register
+def _(record: ImportReport) -> None:
+    how = "linked" if record.linked else "copied"
+    print(f"{record.root}: {record.images} images of {record.lesions} lesions, {how} from {record.source}")
+    _table([["diagnosis", "labels", "images"], *_to_import_rows(record)], texts=2)
+    for why, names in record.left_out.items():
+        print(f"left out, {why}: {len(names)} ({_first(names)})")
+    if record.renamed:
+        print(f"renamed: {len(record.renamed)} ({_first([f'{old} → {new}' for new, old in record.renamed.items()])})")
+    for column, count in record.blanked.items():
+        print(f"{column}: {count} values not understood and left empty")
+    log.info("all of it: %s/import.json; next: lesion data prepare data.root=%s", record.root, record.root)
+
+
+def _to_import_rows(record: ImportReport) -> list[list[str]]:
+    rows = []
+    for dx, count in record.diagnoses.items():
+        labels = sorted(label for label, meant in record.labels.items() if meant == dx)
+        rows.append([dx, _printable(", ".join(labels)), str(count)])
+    return rows
+
+
+def _first(names: Sequence[str], most: int = 3) -> str:
+    return _printable(", ".join(names[:most]) + (", …" if len(names) > most else ""))
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+@_print.register
+def _(record: StatsReport) -> None:
+    print(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.malignant} malignant images")
+    rows = [["by", "value", "images", "share", "lesions", "malignant"]]
+    for name, group in record.groups.items():
+        for value, counts in group.items():
+            share = f"{counts['images'] / record.images:.1%}"
+            figures = (str(counts["images"]), share, str(counts["lesions"]), str(counts["malignant"]))
+            rows.append([name, _printable(value), *figures])
+    _table(rows, texts=2)
+    sizes = ", ".join(f"{size}: {count}" for size, count in record.images_per_lesion.items())
+    print(f"lesions by number of images: {sizes}")
+    print("missing: " + (", ".join(f"{name} {count}" for name, count in record.missing.items() if count) or "nothing"))
+    for path in record.written:
+        log.info("written to %s", path)
+
+
+@_print.register
+def _(record: DownloadReport) -> None:
+    if record.finished:
+        print(f"{record.root}: {record.images} images of {record.dataset} from {record.source}")
+        log.info("%.1f MB came in %.0f s; recorded in %s", record.received / 1e6, record.seconds, record.record)
+        log.info("next: lesion data prepare data.root=%s", record.root)
+        return
+    print(f"{record.title}: {record.licence}")
+    rows = [["file", "MB", "state"]]
+    for file in record.files:
+        size = "?" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
+        rows.append([file.name, size, "there" if file.done else file.url])
+    _table(rows)
+    if record.subset:
+        print(f"and {record.subset} images one by one")
+    print(f"needs {record.needed / 1e9:.2f} GB in {record.root}, {record.free / 1e9:.2f} GB are free")
+
+
 def _figures(figures: dict[str, float | None]) -> None:
     shown = ("auroc", "sensitivity", "specificity", "calibration_error")
     parts = [f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in shown if figures.get(name) is not None]
     print("validation: " + ", ".join(parts))
 
 
-def _table(rows: Sequence[Sequence[str]]) -> None:
+def _table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in table.columns[1:]:
+    for column in table.columns[texts:]:
         column.justify = "right"
     for row in rows[1:]:
         table.add_row(*row)
     # In a pipe there is no width to respect: a reader's `grep` must not meet wrapped lines.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    # No markup: a cell can hold what a stranger wrote into a dataset.
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
 
 
 class Bars:
@@ -149,22 +218,23 @@ class Bars:
         self._bar: Any = None
         self._task: Any = None
 
-    def begin(self, label: str, total: int) -> None:
-        """Start a bar of `total` steps."""
+    def begin(self, label: str, total: int, unit: str = "") -> None:
+        """Start a bar of `total` steps, with the rate beside it when they are bytes."""
         if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
             return
+        from rich import progress as bars
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        counts = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if unit == "B" else (bars.MofNCompleteColumn(),)
+        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), *counts, bars.TimeRemainingColumn())
+        self._bar = bars.Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._bar.add_task(label, total=total)
         self._bar.start()
 
-    def advance(self, **figures: float) -> None:
-        """One step further."""
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        """So many steps further, or back."""
         if self._bar is not None:
-            self._bar.advance(self._task)
+            self._bar.advance(self._task, steps)
 
     def end(self) -> None:
         """Remove the bar."""

@@ -47,7 +47,7 @@ def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Co
                 problems.append(f"{setting.origin}: {setting.key}: {brief(error)}")
                 OmegaConf.update(merged, setting.key, OmegaConf.select(defaults, setting.key), merge=False)
     try:
-        config = OmegaConf.to_object(merged)
+        config: Any = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:  # an interpolation whose target a later setting changed
         key = str(error.full_key).partition("[")[0]
         problems.append(f"{origins.get(key, 'defaults')}: {key}: {brief(error)}")
@@ -150,7 +150,7 @@ def _describe_unknown(setting: Setting, known: Mapping[str, Any]) -> str:
     return f"{setting.origin}: unknown key {setting.key!r}" + (f"; did you mean {close!r}?" if close else "")
 
 
-def _out_of_range(config: Any, origins: Mapping[str, str]) -> list[str]:
+def _out_of_range(config: Config, origins: Mapping[str, str]) -> list[str]:
     problems = []
     for key, field in _leaves(config):
         value: Any = config
@@ -158,10 +158,22 @@ def _out_of_range(config: Any, origins: Mapping[str, str]) -> list[str]:
             value = getattr(value, part)
         if value is not None and (expected := _violated(value, field.metadata)):
             problems.append(f"{origins.get(key, 'defaults')}: {key}: {expected} expected, got {value!r}")
-    if config.data.val + config.data.test >= 1:
-        origin = origins.get("data.test") or origins.get("data.val")
-        problems.append(f"{origin}: data.val and data.test leave nothing for training")
-    return problems
+    return problems + [f"{_origin(origins, keys)}: {text}" for keys, text in _conflicts(config)]
+
+
+def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Values that are right alone but not together: their keys, and what is wrong."""
+    data = config.data
+    if data.val + data.test >= 1:
+        yield ("data.test", "data.val"), "data.val and data.test leave nothing for training"
+    if data.folds == 1:
+        yield ("data.folds",), "data.folds: 0, or at least 2 expected, got 1"
+    if data.val_fold >= max(data.folds, 1):
+        yield ("data.val_fold", "data.folds"), f"data.val_fold: less than data.folds ({data.folds}) expected, got {data.val_fold}"
+
+
+def _origin(origins: Mapping[str, str], keys: Sequence[str]) -> str:
+    return next((origins[key] for key in keys if key in origins), "defaults")
 
 
 def _violated(value: Any, limits: Mapping[str, Any]) -> str:

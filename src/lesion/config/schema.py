@@ -41,12 +41,18 @@ class DataConfig:
     """Share of the images for validation."""
     test: float = knob(0.15, above=0, at_most=0.5)
     """Share of the images for the test."""
+    folds: int = knob(0, at_least=0, at_most=20)
+    """0 for train, val and test; otherwise what is not test is dealt into this many folds (2 or more)."""
+    val_fold: int = knob(0, at_least=0)
+    """With folds: the one that validates; the others train."""
+    near_duplicates: bool = True
+    """Keep near-duplicate images of different lesions in one split."""
     malignant: list[str] = knob(["akiec", "bcc", "mel"])
     """The diagnoses that count as malignant."""
     workers: int = knob(4, at_least=0)
-    """Threads that decode images, and worker processes where the decoded images do not fit in memory."""
+    """Threads that decode images into the cache; results do not depend on it."""
     memory_gb: float = knob(4.0, at_least=0)
-    """Decoded images are kept in memory up to this many GB; above it they are decoded on demand."""
+    """A split of decoded images is kept in memory up to this many GB; above it the cache file is mapped."""
 
 
 @dataclass
@@ -167,6 +173,8 @@ class Config:
     """Seed of initial weights, order and augmentation."""
     runs: str = "runs"
     """Folder for run folders."""
+    name: str | None = None
+    """Name of the run's folder; null means date, time and tier. A folder that holds a run is never overwritten."""
     data: DataConfig = field(default_factory=DataConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

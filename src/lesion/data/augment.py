@@ -39,9 +39,11 @@ def _turn(pixels: torch.Tensor, draw: torch.Tensor) -> torch.Tensor:
 
 
 def _relight(pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    signed = (draws * 2 - 1)[:, :, None, None, None]
-    x = pixels.float()
-    brightness, contrast = 1 + 0.15 * signed[:, 0], 1 + 0.15 * signed[:, 1]
-    tint = 1 + 0.05 * signed[:, 2:5].permute(0, 2, 3, 4, 1).squeeze(1)  # one factor per channel: white balance
-    mean = x.mean((1, 2, 3), keepdim=True)
-    return ((x - mean) * contrast + mean * brightness).mul_(tint).round_().clamp_(0, 255).to(torch.uint8)
+    """((x - mean) · contrast + mean · brightness) · tint as one line per channel, x · slope + offset, then rounded."""
+    signed = (draws * 2 - 1)[:, :, None, None]
+    brightness, contrast = 1 + 0.15 * signed[:, :1], 1 + 0.15 * signed[:, 1:2]
+    tint = 1 + 0.05 * signed[:, 2:5].transpose(1, 3)  # (b, 1, 1, 3): white balance
+    mean = pixels.mean((1, 2, 3), keepdim=True, dtype=torch.float32)
+    slope, offset = contrast * tint, mean * (brightness - contrast) * tint
+    # Half a level is added because the conversion cuts off.
+    return torch.mul(pixels, slope).add_(offset + 0.5).clamp_(0, 255).to(torch.uint8)

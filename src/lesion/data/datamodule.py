@@ -5,47 +5,37 @@ from typing import Any
 
 import lightning as L
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lesion.config.schema import Config
 from lesion.data import split
 from lesion.data.augment import augment, draw_augmentation
+from lesion.data.cache import PixelCache
 from lesion.data.index import Row
-from lesion.data.pixels import decode_row, decode_rows
+from lesion.data.partition import subsample
 from lesion.preprocess import PreprocessSpec
-from lesion.progress import Progress, Silent
+from lesion.progress import Progress
 from lesion.taxonomy import Taxonomy
 
 Batch = dict[str, torch.Tensor]
 
 
 class LesionDataset(Dataset[Batch]):
-    """Rows of one split as whole batches.
+    """Rows of one split as whole batches, sliced out of decoded pixels."""
 
-    `order` is the permutation of an epoch and `draws` its augmentation numbers, (n, 6); both None for evaluation.
-    """
-
-    def __init__(self, rows: Sequence[Row], spec: PreprocessSpec, taxonomy: Taxonomy) -> None:
+    def __init__(self, rows: Sequence[Row], cache: PixelCache, taxonomy: Taxonomy, memory: float) -> None:
+        """Copy the pixels into memory if they take at most `memory` bytes, else read them from the mapped file."""
         self.rows = rows
-        self.spec = spec
         self.targets = torch.tensor([taxonomy.target(row.dx) for row in rows])
-        self.pixels: torch.Tensor | None = None
-        self.order: npt.NDArray[np.int64] = np.arange(len(rows))
+        self.pixels, self.index = cache.pixels, cache.find(rows)
+        if len(rows) * cache.pixels[0].nbytes <= memory:
+            self.pixels, self.index = cache.take(rows), np.arange(len(rows))
+        self.order = np.arange(len(rows))
         self.draws: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all decoded pixels."""
-        return len(self.rows) * self.spec.size**2 * 3
-
-    def load(self, workers: int, progress: Progress, label: str) -> None:
-        """Decode everything into memory."""
-        self.pixels = torch.from_numpy(decode_rows(self.rows, self.spec, workers, progress, label))
+        return len(self.targets)
 
     def shuffle(self, seed: int, epoch: int) -> None:
         """Take the order and the augmentation of `epoch`."""
@@ -54,16 +44,11 @@ class LesionDataset(Dataset[Batch]):
 
     def __getitems__(self, positions: list[int]) -> Batch:
         """A batch: pixels uint8 (b, s, s, 3), target int64 (b,), and in training draws float32 (b, 6)."""
-        index = torch.from_numpy(self.order[positions])
-        batch = {"pixels": self._take(index), "target": self.targets[index]}
+        chosen = self.order[positions]
+        batch = {"pixels": torch.from_numpy(self.pixels[self.index[chosen]]), "target": self.targets[chosen]}
         if self.draws is not None:
-            batch["draws"] = self.draws[index]
+            batch["draws"] = self.draws[chosen]
         return batch
-
-    def _take(self, index: torch.Tensor) -> torch.Tensor:
-        if self.pixels is not None:
-            return self.pixels[index]
-        return torch.from_numpy(np.stack([decode_row(self.rows[i], self.spec) for i in index.tolist()]))
 
 
 class LesionData(L.LightningDataModule):
@@ -74,13 +59,11 @@ class LesionData(L.LightningDataModule):
         self.config = config
         spec = PreprocessSpec(config.preprocess.size, config.preprocess.filter)
         taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
-        rows = split.subsample(dataset.members["train"], config.data.subsample, config.data.split_seed)
-        self.train = LesionDataset(rows, spec, taxonomy)
-        self.val = LesionDataset(dataset.members["val"], spec, taxonomy)
-        self._in_memory = self.train.nbytes + self.val.nbytes <= config.data.memory_gb * 1e9
-        if self._in_memory:
-            self.train.load(config.data.workers, progress or Silent(), "decode train")
-            self.val.load(config.data.workers, progress or Silent(), "decode val")
+        rows = subsample(dataset.members["train"], config.data.subsample, config.data.split_seed)
+        cache = dataset.open_cache(spec, config.data.workers, progress)
+        memory = config.data.memory_gb * 1e9
+        self.train = LesionDataset(rows, cache, taxonomy, memory)
+        self.val = LesionDataset(dataset.members["val"], cache, taxonomy, memory)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """This epoch's batches; the Trainer asks anew each epoch, so a resumed run sees the same ones."""
@@ -103,8 +86,7 @@ class LesionData(L.LightningDataModule):
         return DataLoader(
             dataset,
             batch_size=self.config.trainer.batch_size,
-            # Slicing memory is faster than handing batches over from other processes.
-            num_workers=0 if self._in_memory else self.config.data.workers,
+            num_workers=0,  # slicing decoded pixels is faster than handing batches over from other processes
             collate_fn=_as_is,
             pin_memory=torch.cuda.is_available(),
             **options,

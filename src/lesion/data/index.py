@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,17 +31,9 @@ class Row:
     dataset: str = ""
 
 
-def read_index(root: Path, skip: Collection[str] = ()) -> list[Row]:
-    """All images of the dataset at `root` but those in `skip` (image ids), in the order of its metadata.
-
-    Raises:
-        NotFoundError, DataError: as in `scan`.
-        DataError: an id is repeated or empty; a diagnosis is unknown; a lesion has two diagnoses; an image is listed
-            but absent. All concerned are counted, the first ones named.
-    """
-    rows = [row for row in scan(root)[0] if row.image_id not in skip]
-    _check(rows, root)
-    return rows
+def read_index(root: Path) -> list[Row]:
+    """All images of the dataset at `root`, in the order of its metadata; errors as in `scan` and `check_rows`."""
+    return check_rows(scan(root)[0], root)
 
 
 def scan(root: Path) -> tuple[list[Row], list[Path]]:
@@ -114,7 +106,12 @@ def _read_table(path: Path) -> list[dict[str, str]]:
     return table
 
 
-def _check(rows: list[Row], root: Path) -> None:
+def check_rows(rows: list[Row], root: Path) -> list[Row]:
+    """The same rows, if they can be trained on.
+
+    Raises DataError when an id is repeated or empty, a diagnosis is unknown, a lesion has two diagnoses, or an image is
+    listed but absent. All concerned are counted, the first ones named.
+    """
     first: dict[str, Row] = {}
     for row in rows:
         if not row.image_id or not row.lesion_id:
@@ -130,6 +127,7 @@ def _check(rows: list[Row], root: Path) -> None:
             "with two diagnoses", "give all images of a lesion the same dx", "lesion")  # fmt: skip
     _refuse([row.image_id for row in rows if row.path == Path()], root, "listed but absent",
             f"complete {IMAGES}/, or remove the rows")  # fmt: skip
+    return rows
 
 
 def _refuse(found: Iterable[str], root: Path, what: str, hint: str, noun: str = "image") -> None:

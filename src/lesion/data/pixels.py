@@ -1,5 +1,6 @@
 """Rows to uint8 pixels: the same decode and geometry that serving uses, in parallel and in memory."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent, track
 
 Pixels = npt.NDArray[np.uint8]
+AHEAD = 64  # images; more would only wait in memory for a slow disk
 
 
 def decode_row(row: Row, spec: PreprocessSpec) -> Pixels:
@@ -28,16 +30,20 @@ def decode_rows(
 ) -> Pixels:
     """All images as one uint8 array (n, size, size, 3), in order. Raises ImageError for the first unusable one."""
     out = np.empty((len(rows), spec.size, spec.size, 3), np.uint8)
-    images = _decode_in_order(rows, spec, workers)
+    images = decode_in_order(rows, spec, workers)
     for i, pixels in enumerate(track(progress or Silent(), images, len(rows), label)):
         out[i] = pixels
     return out
 
 
-def _decode_in_order(rows: Sequence[Row], spec: PreprocessSpec, workers: int) -> Iterator[Pixels]:
+def decode_in_order(rows: Sequence[Row], spec: PreprocessSpec, workers: int) -> Iterator[Pixels]:
+    """The images one after another, a few ahead of the reader. Raises ImageError for the first unusable one."""
     # Threads, not processes: Pillow lets go of the interpreter while it decodes and resizes.
     with ThreadPoolExecutor(max(workers, 1)) as pool:
+        coming = deque(pool.submit(decode_row, row, spec) for row in rows[:AHEAD])
         try:
-            yield from pool.map(decode_row, rows, [spec] * len(rows))
+            for i in range(len(rows)):
+                yield coming.popleft().result()
+                coming.extend(pool.submit(decode_row, row, spec) for row in rows[i + AHEAD : i + AHEAD + 1])
         finally:
             pool.shutdown(cancel_futures=True)

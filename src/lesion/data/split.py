@@ -3,18 +3,26 @@
 import csv
 import io
 import json
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lesion.config.schema import DataConfig
-from lesion.data.index import Row, read_index
+from lesion.data.cache import PixelCache, open_cache
+from lesion.data.duplicates import THUMB, find_pairs
+from lesion.data.index import Row, check_rows, scan
+from lesion.data.partition import SPLITS, draw_split, group_lesions, to_split
+from lesion.data.pixels import decode_rows
+from lesion.data.quarantine import read_quarantine
 from lesion.errors import DataError
 from lesion.files import ensure_folder, is_writable, sha256, write_atomic
+from lesion.preprocess import PreprocessSpec
+from lesion.progress import Progress, Silent
 from lesion.records import DataReport
 
-SPLITS = ("train", "val", "test")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,11 @@ class Dataset:
         """The dataset's name for model cards: "synthetic" or "HAM10000 layout"."""
         sources = {row.dataset for rows in self.members.values() for row in rows}
         return "synthetic" if sources == {"synthetic"} else "HAM10000 layout"
+
+    def open_cache(self, spec: PreprocessSpec, workers: int, progress: Progress | None = None) -> PixelCache:
+        """The decoded pixels of all images at one geometry; see `cache.open_cache`."""
+        rows = sorted((row for rows in self.members.values() for row in rows), key=lambda row: row.image_id)
+        return open_cache(rows, spec, self.processed / "cache", workers, progress)
 
     def require_split(self, trained: object, model: Path) -> None:
         """DataError unless `model` was trained on this very split: its training lesions could be in another's test."""
@@ -56,21 +69,38 @@ class Dataset:
         )
 
 
-def open_dataset(config: DataConfig) -> Dataset:
+def open_dataset(config: DataConfig, progress: Progress | None = None) -> Dataset:
     """Index the dataset and read its split, drawing and writing it when there is none yet.
+
+    Images in quarantine are left out of either. Drawing looks at every image once, to keep near-duplicates together.
 
     Raises DataError when the written split does not fit the metadata, the seed or the shares: a split is never
     silently drawn anew. Further errors as in `read_index`; OutputError when the split cannot be written.
     """
-    root = Path(config.root)
-    rows = read_index(root)
-    folder = processed_folder(config)
+    root, folder = Path(config.root), processed_folder(config)
+    listed = scan(root)[0]
+    quarantined = read_quarantine(folder)
+    rows = check_rows([row for row in listed if row.image_id not in quarantined], root)
+    terms = _terms(listed, config)
     if not (folder / "splits.json").is_file():
-        assigned = draw_split(rows, config.val, config.test, config.split_seed)
-        _write(ensure_folder(folder), rows, assigned, config)
-    assigned = _read(folder, rows, config)
-    members = {name: [row for row in rows if assigned[row.image_id] == name] for name in SPLITS}
-    return Dataset(root, folder, members, _fingerprint(assigned))
+        ensure_folder(folder)
+        groups = group_lesions(rows, _find_near_duplicates(rows, config, progress or Silent()))
+        parts = draw_split(rows, config.val, config.test, config.split_seed, config.folds, groups)
+        _write(folder, rows, parts, groups, terms)
+    parts = _read(folder, rows, terms)
+    splits = {image: to_split(part, config.val_fold) for image, part in parts.items()}
+    members = {name: [row for row in rows if splits[row.image_id] == name] for name in SPLITS}
+    return Dataset(root, folder, members, _fingerprint(splits))
+
+
+def _find_near_duplicates(rows: Sequence[Row], config: DataConfig, progress: Progress) -> list[tuple[int, int]]:
+    if not config.near_duplicates:
+        return []
+    thumbs = decode_rows(rows, THUMB, config.workers, progress, "look for near-duplicates")
+    pairs = [(pair.first, pair.second) for pair in find_pairs(thumbs, groups=[row.lesion_id for row in rows])]
+    if pairs:
+        log.info("%d pairs of near-duplicates of different lesions: kept in one split each", len(pairs))
+    return pairs
 
 
 def processed_folder(config: DataConfig) -> Path:
@@ -84,86 +114,54 @@ def processed_folder(config: DataConfig) -> Path:
     return Path("processed") / root.resolve().name
 
 
-def draw_split(rows: Sequence[Row], val: float, test: float, seed: int) -> dict[str, str]:
-    """Assign each image to "train", "val" or "test": whole lesions, each diagnosis in the same shares.
-
-    Within a diagnosis, lesions come in the order of a hash of (seed, lesion id). The first three go one to each
-    split, every later one to the split that lacks most images of its share, so no split ends more than one
-    lesion above its share. No random generator: the result depends on no library, version or row order.
-    """
-    shares = {"train": 1 - val - test, "val": val, "test": test}
-    lesions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        lesions[row.dx][row.lesion_id].append(row.image_id)
-    assigned = {}
-    for dx, images in lesions.items():
-        if len(images) < len(SPLITS):
-            raise DataError(
-                f"{len(images)} lesion{'s' * (len(images) > 1)} with diagnosis {dx}, at least {len(SPLITS)} expected: "
-                "each split needs one",
-                hint="add lesions of this diagnosis, or leave it out",
-            )
-        total = sum(map(len, images.values()))
-        lacking = {name: share * total for name, share in shares.items()}
-        ranked = sorted(images, key=lambda lesion: sha256(f"{seed}:{lesion}".encode()))
-        for place, lesion in enumerate(ranked):
-            name = SPLITS[place] if place < len(SPLITS) else max(SPLITS, key=lacking.__getitem__)
-            lacking[name] -= len(images[lesion])
-            assigned.update(dict.fromkeys(images[lesion], name))
-    return assigned
-
-
-def subsample(rows: Sequence[Row], share: float, seed: int) -> list[Row]:
-    """A share of the lesions of each diagnosis (at least one each), smaller shares nested in larger ones."""
-    lesions: dict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        lesions[row.dx].add(row.lesion_id)
-    kept = set()
-    for ids in lesions.values():
-        ranked = sorted(ids, key=lambda lesion: sha256(f"subsample:{seed}:{lesion}".encode()))
-        kept.update(ranked[: max(1, round(share * len(ranked)))])
-    return [row for row in rows if row.lesion_id in kept]
-
-
-def _write(folder: Path, rows: Sequence[Row], assigned: dict[str, str], config: DataConfig) -> None:
+def _write(
+    folder: Path, rows: Sequence[Row], parts: Mapping[str, str], groups: Mapping[str, str], terms: Mapping[str, object]
+) -> None:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image_id", "lesion_id", "dx", "split"))
-    writer.writerows((row.image_id, row.lesion_id, row.dx, assigned[row.image_id]) for row in rows)
+    writer.writerow(("image_id", "lesion_id", "dx", "split", "group"))
+    for row in rows:
+        writer.writerow((row.image_id, row.lesion_id, row.dx, parts[row.image_id], groups[row.lesion_id]))
     write_atomic(folder / "splits.csv", text.getvalue())
     # Last: its presence says that the split is complete.
-    facts = {**_terms(rows, config), "fingerprint": _fingerprint(assigned)}
-    write_atomic(folder / "splits.json", json.dumps(facts, indent=2))
+    write_atomic(folder / "splits.json", json.dumps({**terms, "fingerprint": _fingerprint(parts)}, indent=2))
 
 
-def _read(folder: Path, rows: Sequence[Row], config: DataConfig) -> dict[str, str]:
+def _read(folder: Path, rows: Sequence[Row], terms: Mapping[str, object]) -> dict[str, str]:
     hint = f"set data.processed to another folder, or delete {folder / 'splits.json'} to draw the split anew"
     try:
         facts = json.loads((folder / "splits.json").read_text("utf-8"))
         with (folder / "splits.csv").open(encoding="utf-8", newline="") as file:
-            assigned = {record["image_id"]: record["split"] for record in csv.DictReader(file)}
+            parts = {record["image_id"]: record["split"] for record in csv.DictReader(file)}
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(f"the split in {folder} is not readable: {error!r}", hint=hint) from error
-    if not isinstance(facts, dict) or facts.get("fingerprint") != _fingerprint(assigned):
+    if not isinstance(facts, dict) or facts.get("fingerprint") != _fingerprint(parts):
         raise DataError(f"the split in {folder} was changed after it was drawn", hint=hint)
-    for name, asked in _terms(rows, config).items():
+    for name, asked in terms.items():
         if facts.get(name) != asked:
             raise DataError(f"the split in {folder} was drawn for {name} {facts.get(name)}, not {asked}", hint=hint)
-    return assigned
+    if unknown := [row.image_id for row in rows if row.image_id not in parts]:
+        raise DataError(
+            f"{len(unknown)} images have no split, among them {unknown[0]}: they were in quarantine when it was drawn",
+            hint=hint,
+        )
+    return parts
 
 
-def _terms(rows: Sequence[Row], config: DataConfig) -> dict[str, object]:
-    """What a drawn split depends on."""
-    table = "\n".join(sorted(f"{row.image_id},{row.lesion_id},{row.dx}" for row in rows))
+def _terms(listed: Sequence[Row], config: DataConfig) -> dict[str, object]:
+    """What a drawn split depends on; quarantine only filters it."""
+    table = "\n".join(sorted(f"{row.image_id},{row.lesion_id},{row.dx}" for row in listed))
     return {
         "metadata": sha256(table.encode())[:12],
         "seed": config.split_seed,
         "val": config.val,
         "test": config.test,
+        "folds": config.folds,
+        "near_duplicates": config.near_duplicates,
     }
 
 
-def _fingerprint(assigned: dict[str, str]) -> str:
+def _fingerprint(assigned: Mapping[str, str]) -> str:
     return sha256("\n".join(sorted(f"{image},{name}" for image, name in assigned.items())).encode())[:12]
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from lesion.config.load import load_config
 from lesion.config.schema import Config
 from lesion.data.index import Row
-from lesion.data.split import SPLITS, open_dataset
+from lesion.data.partition import SPLITS
+from lesion.data.split import Dataset, open_dataset
 from lesion.files import write_atomic
 from lesion.inference.predictor import Predictor
 from lesion.metrics import confusion, estimate
@@ -20,6 +21,8 @@ from lesion.records import EvalReport, Prediction, to_json
 from lesion.run import run_of
 from lesion.suggest import lookup
 from lesion.taxonomy import MALIGNANT
+
+BATCH = 16
 
 
 def evaluate(
@@ -34,15 +37,14 @@ def evaluate(
     lesions could be among the ones it is tested on. Errors of `Predictor.load` and `open_dataset`.
     """
     lookup({name: name for name in SPLITS}, split, "split")
-    start = perf_counter()
+    start, show = perf_counter(), progress or Silent()
     run = run_of(model)
     predictor = Predictor.load(model)
     chosen = config or load_config([run.config] if run else [])
-    dataset = open_dataset(chosen.data)
+    dataset = open_dataset(chosen.data, show)
     dataset.require_split(predictor.manifest.provenance.get("split"), model)
     rows = dataset.members[split]
-    answers = predictor.predict_many([row.path for row in rows])
-    predictions = list(track(progress or Silent(), answers, len(rows), f"eval {split}"))
+    predictions = _predict(predictor, dataset, rows, chosen.data.workers, show)
     probabilities = np.array([prediction.class_probabilities[MALIGNANT] for prediction in predictions])
     predicted = np.array([prediction.prediction == MALIGNANT for prediction in predictions])
     truth = np.array([predictor.manifest.taxonomy.is_malignant(row.dx) for row in rows])
@@ -63,6 +65,17 @@ def evaluate(
         write_atomic(run.answers(split), _answers(rows, predictions))
         write_atomic(run.report(split), to_json(report))
     return report
+
+
+def _predict(
+    predictor: Predictor, dataset: Dataset, rows: Sequence[Row], workers: int, progress: Progress
+) -> list[Prediction]:
+    """The answers for `rows` from decoded pixels: those that the predictor itself would make of the files."""
+    pixels = dataset.open_cache(predictor.manifest.preprocess, workers, progress).take(rows)
+    starts = range(0, len(rows), BATCH)
+    batches = track(progress, starts, len(starts), "predict")
+    probabilities = np.concatenate([predictor.probabilities(pixels[i : i + BATCH]) for i in batches])
+    return [predictor.decide(each, row.image_id) for each, row in zip(probabilities, rows, strict=True)]
 
 
 def _answers(rows: Sequence[Row], predictions: Sequence[Prediction]) -> str:

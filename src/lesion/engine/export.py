@@ -16,7 +16,6 @@ from lesion import __version__
 from lesion.artifact import Artifact, Manifest, SelfTest
 from lesion.config.load import fingerprint, load_config
 from lesion.config.schema import Config
-from lesion.data.pixels import decode_rows
 from lesion.data.split import Dataset, open_dataset
 from lesion.engine.calibrate import choose_threshold, fit_temperature
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError, brief
@@ -51,12 +50,12 @@ class Validation:
 
     @classmethod
     def of(cls, dataset: Dataset, config: Config, progress: Progress) -> "Validation":
-        """Decode the validation split from its files, the way a server would."""
+        """The validation split, from the cache of decoded pixels."""
         rows = dataset.members["val"]
         taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
         spec = PreprocessSpec(config.preprocess.size, config.preprocess.filter)
         return cls(
-            decode_rows(rows, spec, config.data.workers, progress, "decode val"),
+            dataset.open_cache(spec, config.data.workers, progress).take(rows),
             np.array([taxonomy.target(row.dx) for row in rows]),
             np.array([taxonomy.is_malignant(row.dx) for row in rows]),
             [row.lesion_id for row in rows],
@@ -93,7 +92,7 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
     replaced only by one that passed.
     """
     config = load_config([run.config])
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, progress)
     dataset.require_split(run.read_state().get("split"), run.path)
     checkpoint = best_checkpoint(run)
     net = load_network(checkpoint, config)

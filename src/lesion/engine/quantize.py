@@ -12,7 +12,6 @@ import numpy.typing as npt
 from lesion.artifact import Artifact
 from lesion.config.load import load_config
 from lesion.config.schema import Config
-from lesion.data.pixels import decode_rows
 from lesion.data.split import Dataset, open_dataset
 from lesion.engine.export import Validation, compare, make_artifact, measure_latency, run_batches, save
 from lesion.errors import CheckFailed
@@ -35,7 +34,7 @@ def quantize_run(run: Run, progress: Progress | None = None) -> ExportReport:
     show = progress or Silent()
     config = load_config([run.config])
     source = Predictor(Artifact.read(run.model))
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, show)
     dataset.require_split(source.manifest.provenance.get("split"), run.model)
     calibration = _calibration_pixels(dataset, config, source, show)
     validation = Validation.of(dataset, config, show)
@@ -59,7 +58,7 @@ def _calibration_pixels(
     rows = dataset.members["train"]
     step = max(1, len(rows) // config.export.calibration_images)  # spread over the whole split
     chosen = rows[::step][: config.export.calibration_images]
-    return decode_rows(chosen, source.manifest.preprocess, config.data.workers, progress, "decode calibration")
+    return dataset.open_cache(source.manifest.preprocess, config.data.workers, progress).take(chosen)
 
 
 def quantize_graph(graph: bytes, calibration: npt.NDArray[np.uint8]) -> bytes:

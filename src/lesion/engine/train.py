@@ -45,7 +45,7 @@ def train(config: Config, progress: Progress | None = None) -> TrainReport:
     """
     show = progress or Silent()
     ensure_folder(Path(config.runs))
-    dataset = open_dataset(config.data)
+    dataset = open_dataset(config.data, show)
     L.seed_everything(config.seed, workers=True, verbose=False)
     taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
     classifier = build(config.model, len(taxonomy.labels))
@@ -139,7 +139,7 @@ class Watch(L.Callback):
 
 
 def _open_run(config: Config, dataset: Dataset) -> Run:
-    run = Run.create(Path(config.runs), config.model.tier)
+    run = Run.create(Path(config.runs), config.model.tier, config.name)
     write_atomic(run.config, to_yaml(config))
     run.write_state(config=fingerprint(config), split=dataset.fingerprint, data=dataset.name)
     return run

@@ -1,0 +1,181 @@
+"""Decoded pixels on disk: one memory-mapped file per geometry, rebuilt for exactly what changed."""
+
+import json
+import logging
+import shutil
+import time
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+
+from lesion.data.index import Row
+from lesion.data.pixels import decode_in_order
+from lesion.errors import OutputError
+from lesion.files import ensure_folder, sha256, write_atomic
+from lesion.preprocess import PreprocessSpec
+from lesion.progress import Progress, Silent, track
+
+log = logging.getLogger(__name__)
+FORMAT = 1
+ABANDONED_S = 24 * 3600  # after which a temporary file is the remains of a killed process
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One cached image: how its file looked, and the checksum of its pixels."""
+
+    size: int
+    """Bytes of the file."""
+    mtime_ns: int
+    """When it was last written."""
+    content: str
+    """16 hex digits of the file's SHA-256; decides when size or time have changed."""
+    crc: int
+    """CRC-32 of the pixels, so that a flipped byte is found when the cache is opened."""
+
+
+@dataclass(frozen=True, slots=True)
+class PixelCache:
+    """Images of a dataset at one geometry."""
+
+    pixels: Pixels
+    """(n, size, size, 3), mapped from disk, read-only."""
+    entries: dict[str, Entry]
+    """image id → entry, of what is intact."""
+    place: dict[str, int]
+    """image id → index in `pixels`."""
+
+    def find(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+        """The indices of `rows` in `pixels`, (n,)."""
+        return np.array([self.place[row.image_id] for row in rows], np.int64)
+
+    def take(self, rows: Sequence[Row]) -> Pixels:
+        """The pixels of `rows` in memory, in their order: (n, size, size, 3)."""
+        return np.asarray(self.pixels[self.find(rows)])
+
+
+def open_cache(
+    rows: Sequence[Row], spec: PreprocessSpec, folder: Path, workers: int = 2, progress: Progress | None = None
+) -> PixelCache:
+    """The pixels of `rows`, decoding only files that are new or have changed.
+
+    Several processes may do this at once, and any may be killed: files appear whole, by renaming, and what does not
+    match its checksum is decoded again.
+
+    Raises:
+        ImageError, NotFoundError: an image cannot be used; it is named.
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    path = folder / f"{spec.size}-{spec.filter}.npy"
+    cache = _read(path, spec, workers)
+    fresh = {row.image_id: entry for row in rows if (entry := _find_fresh(row, cache.entries))}
+    if list(fresh.items()) == list(cache.entries.items()) and len(fresh) == len(rows) == len(cache.pixels):
+        return cache
+    return _build(path, rows, cache, fresh, spec, workers, progress or Silent())
+
+
+def _read(path: Path, spec: PreprocessSpec, workers: int) -> PixelCache:
+    """What lies on disk; empty when there is nothing, or nothing that this version made."""
+    nothing = PixelCache(np.empty((0, spec.size, spec.size, 3), np.uint8), {}, {})
+    try:
+        index = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        if index["made"] != _made_by(spec):
+            return nothing
+        entries = {str(name): Entry(*values) for name, values in index["images"].items()}
+        pixels = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
+        return nothing
+    if pixels.shape != (len(entries), *nothing.pixels.shape[1:]) or pixels.dtype != np.uint8:
+        return nothing
+    with ThreadPoolExecutor(max(workers, 1)) as pool:  # zlib lets go of the interpreter
+        crcs = list(pool.map(zlib.crc32, pixels))
+    place = {name: i for i, name in enumerate(entries)}
+    damaged = [name for name, i in place.items() if entries[name].crc != crcs[i]]
+    for name in damaged:
+        del entries[name]
+    if damaged:
+        log.warning("%s: %d damaged, decoded again: %s", path, len(damaged), ", ".join(damaged[:3]))
+    return PixelCache(pixels, entries, place)
+
+
+def _made_by(spec: PreprocessSpec) -> dict[str, Any]:
+    # Another Pillow may bring another JPEG decoder.
+    return {"format": FORMAT, "pillow": PIL.__version__, **asdict(spec)}
+
+
+def _find_fresh(row: Row, entries: dict[str, Entry]) -> Entry | None:
+    """The entry of `row` if its file still has the content that was decoded, with today's size and time."""
+    entry = entries.get(row.image_id)
+    if entry is None:
+        return None
+    now = row.path.stat()
+    if (entry.size, entry.mtime_ns) == (now.st_size, now.st_mtime_ns):
+        return entry
+    if _digest(row) != entry.content:
+        return None
+    return Entry(now.st_size, now.st_mtime_ns, entry.content, entry.crc)
+
+
+def _build(
+    path: Path, rows: Sequence[Row], old: PixelCache, fresh: dict[str, Entry], spec: PreprocessSpec, workers: int,
+    progress: Progress,
+) -> PixelCache:  # fmt: skip
+    """Write the file anew: what is fresh is copied, the rest decoded."""
+    shape = (len(rows), spec.size, spec.size, 3)
+    _prepare_folder(path, int(np.prod(shape)))
+    missing = [row for row in rows if row.image_id not in fresh]
+    decoded = track(progress, decode_in_order(missing, spec, workers), len(missing), f"decode {spec.size} px")
+    entries: dict[str, Entry] = {}
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for row in rows:
+                entry = fresh.get(row.image_id)
+                pixels = next(decoded) if entry is None else old.pixels[old.place[row.image_id]]
+                entries[row.image_id] = entry or _describe(row, pixels)
+                file.write(pixels.data)  # a plain write: on a full disk it raises, a mapped page would kill us
+        # Mapped under its own name: by the time it has the final one, another builder may have replaced it.
+        mapped = np.load(temporary, mmap_mode="r")
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write decoded images to {path}: {error.strerror or error}",
+            hint="free some space, or set data.processed to a folder on another disk",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    index = {"made": _made_by(spec), "images": {name: list(asdict(entry).values()) for name, entry in entries.items()}}
+    write_atomic(path.with_suffix(".json"), json.dumps(index))
+    return PixelCache(mapped, entries, {name: i for i, name in enumerate(entries)})
+
+
+def _prepare_folder(path: Path, needed: int) -> None:
+    ensure_folder(path.parent)
+    for left in path.parent.glob(".*.npy.*"):
+        if time.time() - left.stat().st_mtime > ABANDONED_S:
+            left.unlink(missing_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OutputError(
+            f"decoded images need {needed / 1e9:.1f} GB in {path.parent}, {free / 1e9:.1f} GB are free",
+            hint="free some space, or set data.processed to a folder on another disk",
+        )
+
+
+def _describe(row: Row, pixels: Pixels) -> Entry:
+    now = row.path.stat()
+    return Entry(now.st_size, now.st_mtime_ns, _digest(row), zlib.crc32(pixels.data))
+
+
+def _digest(row: Row) -> str:
+    return sha256(row.path.read_bytes())[:16]

@@ -1,0 +1,184 @@
+"""Turn a dataset of another shape into HAM10000's layout, or refuse it, and account for everything left out."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lesion.data.catalog import LeftOut, sniff, to_stem
+from lesion.data.cleaning import EMPTY, to_age, to_confirmation, to_id, to_sex, to_words
+from lesion.data.index import Row, check_rows
+from lesion.data.labels import SKIP, map_labels, read_map, show
+from lesion.data.layout import check_places, write_dataset
+from lesion.data.sources import Found, find_lesions, read_csv, read_folders, read_isic
+from lesion.errors import ConfigError, DataError
+from lesion.progress import Progress, Silent, track
+from lesion.records import ImportReport, to_json
+
+log = logging.getLogger(__name__)
+
+ALONE = (
+    "%d of %d images have no lesion id and count as a lesion of their own: leakage between the splits cannot be "
+    "excluded; `lesion data prepare` keeps near-duplicates together, not photographs from another angle"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportSpec:
+    """What to import and how; without `csv` and `isic`, the folders of the source are the classes."""
+
+    csv: Path | None = None
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    """image, label, lesion, age, sex, site → the column of `csv`."""
+    isic: Path | None = None
+    """One-hot ground truth of ISIC 2018 or 2019."""
+    metadata: Path | None = None
+    """With `isic`: its lesion groupings or metadata."""
+    encoding: str = "utf-8"
+    lesion_pattern: str | None = None
+    """Regular expression with one group: the lesion, searched in the file's stem."""
+    prefix: bool = False
+    """Make ids from the whole relative path instead of the stem."""
+    map: Sequence[str] = ()
+    """Pairs theirs=ours; see `labels.read_map`."""
+    link: bool = False
+    """Link to the images instead of copying them."""
+    skip_unusable: bool = False
+    """Leave out, and list, images that are absent or no JPEG or PNG, instead of refusing."""
+
+
+def import_dataset(source: Path, root: Path, spec: ImportSpec, progress: Progress | None = None) -> ImportReport:
+    """Write the images of `source` to `root` in HAM10000's layout, the metadata last and in one step.
+
+    Raises:
+        ConfigError: options that contradict each other or do not fit the source.
+        NotFoundError: the source or a table does not exist.
+        DataError: unknown labels, ids that are not unique, a lesion with two diagnoses, unusable images.
+        OutputError: `root` holds a dataset, overlaps the source, or cannot be written; nothing of it is then left.
+    """
+    check_places(source, root)
+    progress = progress or Silent()
+    left_out: LeftOut = defaultdict(list)
+    found = _read(source, spec, left_out)
+    labels = map_labels([image.label for image in found], read_map(spec.map))
+    found = _drop_skipped(found, labels, left_out)
+    suffixes = _judge(source, found, spec.skip_unusable, left_out, progress)
+    found = [image for image in found if suffixes[image.name]]
+    if not found:
+        raise DataError(f"{source}: no images to import", hint=_say_left_out(left_out))
+    blanked: Counter[str] = Counter()
+    rows, renamed, alone = _to_rows(found, labels, spec, blanked)
+    check_rows(rows, source)
+    report = ImportReport(
+        source=str(source),
+        root=str(root),
+        linked=spec.link,
+        images=len(rows),
+        lesions=len({row.lesion_id for row in rows}),
+        own_lesions=alone,
+        diagnoses=dict(Counter(row.dx for row in rows).most_common()),
+        labels=labels,
+        left_out=dict(sorted(left_out.items())),
+        renamed=renamed,
+        blanked=dict(blanked),
+    )
+    files = {f"{row.image_id}{suffixes[image.name]}": row.path for row, image in zip(rows, found, strict=True)}
+    write_dataset(root, files, rows, to_json(report), spec.link, progress)
+    if alone:
+        log.warning(ALONE, alone, len(rows))
+    return report
+
+
+def _drop_skipped(found: Sequence[Found], labels: Mapping[str, str], left_out: LeftOut) -> list[Found]:
+    for image in found:
+        if labels[image.label] == SKIP:
+            left_out[f"labelled {show(image.label)!r}, which --map skips"].append(image.name)
+    return [image for image in found if labels[image.label] != SKIP]
+
+
+def _read(source: Path, spec: ImportSpec, left_out: LeftOut) -> list[Found]:
+    if spec.csv and spec.isic:
+        raise ConfigError("--csv and --isic contradict each other", hint="choose one")
+    if spec.metadata and not spec.isic:
+        raise ConfigError("--metadata belongs to --isic", hint="with --csv, name the columns")
+    if not spec.csv and (named := [name for name, column in spec.columns.items() if column]):
+        raise ConfigError(f"--{named[0]}-column needs --csv")
+    if spec.csv:
+        return read_csv(source, spec.csv, spec.columns, spec.encoding, left_out)
+    if spec.isic:
+        return read_isic(source, spec.isic, spec.metadata, spec.encoding, left_out)
+    found = read_folders(source, left_out)
+    if not found:
+        raise DataError(
+            f"{source}: no images in class folders",
+            hint="SOURCE/melanoma/a.jpg, SOURCE/nevus/b.jpg … are expected; for a table of labels, name it with --csv",
+        )
+    return found
+
+
+def _judge(source: Path, found: Sequence[Found], skip: bool, left_out: LeftOut, progress: Progress) -> dict[str, str]:
+    """Name → the suffix that fits its bytes, "" for an image that cannot be used."""
+    suffixes, bad = {}, []
+    for image in track(progress, found, len(found), "look at images"):
+        suffixes[image.name] = sniff(image.path)
+        if not suffixes[image.name]:
+            reason = "absent" if image.path == Path() else "no readable JPEG or PNG"
+            bad.append(f"{show(image.name)} ({reason})")
+            left_out[reason].append(image.name)
+    if bad and not skip:
+        raise DataError(
+            f"{source}: {len(bad)} image{'s' * (len(bad) > 1)} cannot be used: {_some(bad)}",
+            hint="complete or convert them, or leave them out with --skip-unusable",
+        )
+    return suffixes
+
+
+def _to_rows(
+    found: Sequence[Found], labels: Mapping[str, str], spec: ImportSpec, blanked: Counter[str]
+) -> tuple[list[Row], dict[str, str], int]:
+    """The rows, the ids that differ from their name, and how many images have no lesion id."""
+    names = [image.name.rpartition(".")[0] if spec.prefix else to_stem(image.name) for image in found]
+    ids = [to_id(name) for name in names]
+    _refuse_shared(
+        ids, [image.name for image in found], "image id", "rename them, or add --prefix to make ids from paths"
+    )
+    lesions = find_lesions(found, spec.lesion_pattern) if spec.lesion_pattern else [image.lesion for image in found]
+    given = [to_id(lesion) if lesion.lower() not in EMPTY else "" for lesion in lesions]
+    pairs = sorted({(new, old) for new, old in zip(given, lesions, strict=True) if new})
+    _refuse_shared([new for new, _ in pairs], [old for _, old in pairs], "lesion id", "rename them in the source")
+    taken = set(given)
+    own = [f"{name}_own" if name in taken else name for name in ids]
+    rows = [
+        Row(
+            image_id=ids[i],
+            lesion_id=given[i] or own[i],
+            dx=labels[image.label],
+            path=image.path,
+            dx_type=to_confirmation(image.confirmed),
+            age=to_age(image.age, blanked),
+            sex=to_sex(image.sex, blanked),
+            localization=to_words(image.site) or "unknown",
+            dataset="imported",
+        )
+        for i, image in enumerate(found)
+    ]
+    renamed = {ids[i]: image.name for i, image in enumerate(found) if ids[i] != names[i]}
+    return rows, renamed, given.count("")
+
+
+def _refuse_shared(ids: Sequence[str], names: Sequence[str], noun: str, hint: str) -> None:
+    holders = defaultdict(list)
+    for new, name in zip(ids, names, strict=True):
+        holders[new].append(name)
+    shared = [f"{new} ({', '.join(map(show, old[:3]))})" for new, old in holders.items() if len(old) > 1]
+    if shared:
+        raise DataError(f"{len(shared)} {noun}{'s' * (len(shared) > 1)} more than once: {_some(shared)}", hint=hint)
+
+
+def _some(words: Sequence[str], most: int = 3) -> str:
+    return "; ".join(words[:most]) + ("; …" if len(words) > most else "")
+
+
+def _say_left_out(left_out: LeftOut) -> str:
+    return "left out: " + _some([f"{len(names)} {why}" for why, names in left_out.items()], 9) if left_out else ""

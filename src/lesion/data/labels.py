@@ -1,0 +1,133 @@
+"""What other datasets call the seven diagnoses: the one table of synonyms, and how a label is looked up in it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+
+from lesion.errors import ConfigError, DataError
+from lesion.suggest import lookup
+from lesion.taxonomy import DIAGNOSES
+
+MOST = 50  # labels in one error; a column of free text has thousands
+SKIP = "skip"  # in place of a diagnosis: leave the images with this label out
+
+# As HAM10000 groups them (Tschandl et al. 2018). What that grouping does not name is not here: the user decides.
+SYNONYMS = {
+    "akiec": (
+        "actinic keratosis", "actinic keratoses", "ak", "ack", "solar keratosis", "solar keratoses",
+        "bowen", "bowen disease", "bowen's disease", "morbus bowen", "intraepithelial carcinoma",
+        "actinic keratosis intraepithelial carcinoma", "actinic keratoses and intraepithelial carcinoma",
+        "scc in situ", "squamous cell carcinoma in situ", "in situ squamous cell carcinoma",
+    ),
+    "bcc": ("basal cell carcinoma", "basalioma", "nodular basal cell carcinoma", "superficial basal cell carcinoma"),
+    "bkl": (
+        "bk", "benign keratosis", "benign keratoses", "benign keratosis like lesion", "benign lesion of the keratosis",
+        "pigmented benign keratosis", "pbk", "seborrheic keratosis", "seborrheic keratoses", "sk", "sek", "seb k",
+        "lentigo", "lentigines", "solar lentigo", "solar lentigines", "lichen planus like keratosis",
+        "lichen planus like keratoses", "lplk", "lichenoid keratosis", "lichenoid keratoses",
+    ),
+    "df": ("dermatofibroma", "dermatofibromata", "fibrous histiocytoma", "benign fibrous histiocytoma"),
+    "mel": (
+        "melanoma", "malignant melanoma", "mm", "melanoma in situ", "in situ melanoma", "invasive melanoma",
+        "melanoma invasive", "superficial spreading melanoma", "nodular melanoma", "lentigo maligna",
+        "lentigo maligna melanoma", "acral lentiginous melanoma", "acral melanoma", "amelanotic melanoma",
+    ),
+    "nv": (
+        "nevus", "nevi", "nev", "mole", "melanocytic nevus", "melanocytic nevi", "common nevus", "atypical nevus",
+        "atypical nevi", "dysplastic nevus", "dysplastic nevi", "clark nevus", "blue nevus", "spitz nevus",
+        "reed nevus", "reed or spitz nevus", "congenital nevus", "combined nevus", "compound nevus", "dermal nevus",
+        "intradermal nevus", "junctional nevus", "recurrent nevus", "halo nevus", "acral nevus",
+    ),
+    "vasc": (
+        "vascular", "vascular lesion", "vascular skin lesion", "angioma", "cherry angioma", "hemangioma",
+        "cherry hemangioma", "angiokeratoma", "pyogenic granuloma", "hemorrhage",
+    ),
+}  # fmt: skip
+# Labels that look like a synonym and are none.
+OUTSIDE = {
+    "scc": "invasive: HAM10000 has only its form in situ, as akiec",
+    "squamous cell carcinoma": "invasive: HAM10000 has only its form in situ, as akiec",
+    "unk": "no diagnosis",
+    "unknown": "no diagnosis",
+    "other": "no diagnosis",
+    "benign": "no diagnosis, only a class",
+    "malignant": "no diagnosis, only a class",
+}
+
+
+def to_key(label: str) -> str:
+    """The label without case, spaces, punctuation, accents and the difference of British and American spelling."""
+    plain = unicodedata.normalize("NFKD", label.casefold().replace("æ", "ae").replace("œ", "oe"))
+    letters = "".join(letter for letter in plain if letter.isalnum())
+    return letters.replace("ae", "e").replace("oe", "e")
+
+
+def show(text: object) -> str:
+    """The text with what a terminal would obey or could not print replaced by "?"."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
+
+
+KNOWN = {to_key(name): dx for dx, names in SYNONYMS.items() for name in (dx, DIAGNOSES[dx], *names)}
+NAMES = {to_key(name): name for dx, names in SYNONYMS.items() for name in (dx, DIAGNOSES[dx], *names)}
+LONG = [key for key in NAMES if len(key) > 4]  # an abbreviation is like too much
+REASONS = {to_key(label): reason for label, reason in OUTSIDE.items()}
+
+
+def find_diagnosis(label: str) -> str | None:
+    """The diagnosis that `label` means, or None when the table does not say."""
+    key = to_key(label)
+    return KNOWN.get(key) or KNOWN.get(key.removesuffix("s"))
+
+
+def read_map(pairs: Sequence[str]) -> dict[str, str]:
+    """The user's own synonyms, "theirs=ours", as key of the label → diagnosis or "skip".
+
+    Raises ConfigError for a pair without "=", an unknown diagnosis, or a label that is mapped twice.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        theirs, equals, ours = (part.strip() for part in pair.rpartition("="))
+        if not equals or not to_key(theirs):
+            raise ConfigError(f"--map: {show(pair)!r} is not of the form theirs=ours", hint="for example --map lm=mel")
+        meant = find_diagnosis(ours) or lookup({name: name for name in (*DIAGNOSES, SKIP)}, ours, "diagnosis in --map")
+        if mapping.setdefault(to_key(theirs), meant) != meant:
+            raise ConfigError(f"--map: {show(theirs)!r} is given twice, as {mapping[to_key(theirs)]} and as {meant}")
+    return mapping
+
+
+def map_labels(labels: Iterable[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Each label → its diagnosis or "skip"; `mapping` (of `read_map`) goes before the table of synonyms.
+
+    Raises:
+        DataError: labels that neither knows; all of them, each with its number of images and what is nearest.
+        ConfigError: `mapping` names a label that is not there.
+    """
+    counts = Counter(labels)
+    keys = {to_key(label): label for label in counts}
+    if idle := next((key for key in mapping if key not in keys), None):
+        raise ConfigError(
+            f"--map: the source has no label {idle!r}",
+            hint=f"its labels: {', '.join(show(label) for label in sorted(counts))}",
+        )
+    found = {label: mapping.get(to_key(label)) or find_diagnosis(label) for label in counts}
+    unknown = sorted((label for label, dx in found.items() if dx is None), key=lambda label: (-counts[label], label))
+    if unknown:
+        told = [_describe(label, counts[label]) for label in unknown[:MOST]]
+        more = f"; and {len(unknown) - MOST} more" if len(unknown) > MOST else ""
+        example = show(unknown[0])
+        raise DataError(
+            f"{len(unknown)} unknown label{'s' * (len(unknown) > 1)}: {'; '.join(told)}{more}",
+            hint=f"for each, say --map '{example}=DIAGNOSIS', or '{example}={SKIP}' to leave its images out; "
+            f"diagnoses: {', '.join(DIAGNOSES)}",
+        )
+    return {label: dx for label, dx in found.items() if dx is not None}
+
+
+def _describe(label: str, count: int) -> str:
+    key = to_key(label)
+    reason = REASONS.get(key)
+    # Strict: a guess that looks like an answer would turn one disease into another.
+    close = [] if reason else get_close_matches(key, LONG, n=1, cutoff=0.8)
+    more = f", {reason}" if reason else f", nearest is {NAMES[close[0]]!r}: {KNOWN[close[0]]}" if close else ""
+    return f"{show(label)!r} ({count} image{'s' * (count != 1)}{more})"

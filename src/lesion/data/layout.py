@@ -1,0 +1,95 @@
+"""Write a dataset in HAM10000's layout, whole or not at all."""
+
+import contextlib
+import csv
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lesion.data.index import IMAGES, METADATA, Row
+from lesion.errors import OutputError
+from lesion.files import ensure_folder, write_atomic
+from lesion.progress import Progress, track
+
+COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset")
+RECORD = "import.json"
+STAGING = f".{IMAGES}.importing"
+SPARE = 2**20  # bytes for metadata and record, besides the images
+
+
+def check_places(source: Path, root: Path) -> None:
+    """OutputError when `root` holds a dataset already, or one of the two lies inside the other."""
+    inner, outer = source.resolve(), root.resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise OutputError(
+            f"{source} and {root} lie one inside the other", hint="name a ROOT beside SOURCE, not in or around it"
+        )
+    for path in (root / METADATA, root / IMAGES):
+        if path.exists() or path.is_symlink():
+            raise OutputError(f"{path} exists", hint="name a new folder: a dataset is never mixed with another")
+
+
+def write_dataset(
+    root: Path, files: Mapping[str, Path], rows: Sequence[Row], record: str, link: bool, progress: Progress
+) -> None:
+    """Copy or link `files` (new name → file) into the image folder, then write `record`, then the metadata.
+
+    An interrupted call leaves nothing; what a killed one left, the next one removes or `check_places` names.
+
+    Raises OutputError when `root` cannot be written or has too little space, or two names differ only in case where
+    the file system does not tell them apart.
+    """
+    made = not root.exists()
+    ensure_folder(root)
+    shutil.rmtree(root / STAGING, ignore_errors=True)
+    done = False
+    try:
+        if not link:
+            _check_space(root, files)
+        _place(root / STAGING, files, link, progress)
+        (root / STAGING).rename(root / IMAGES)
+        write_atomic(root / RECORD, record)
+        write_atomic(root / METADATA, _format(rows))
+        done = True
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {root}: {error.strerror or error}",
+            hint="check its permissions and free space" + (", or leave --link out" if link else ""),
+        ) from error
+    finally:
+        if not done:
+            for folder in (root / STAGING, root / IMAGES):
+                shutil.rmtree(folder, ignore_errors=True)
+            (root / RECORD).unlink(missing_ok=True)
+            if made:
+                with contextlib.suppress(OSError):
+                    root.rmdir()
+
+
+def _place(folder: Path, files: Mapping[str, Path], link: bool, progress: Progress) -> None:
+    folder.mkdir()
+    for name, path in track(progress, files.items(), len(files), "link images" if link else "copy images"):
+        if (folder / name).is_symlink() or (folder / name).exists():
+            raise OutputError(f"{folder.parent}: {name} differs from another image only in case", hint="rename one")
+        if link:
+            (folder / name).symlink_to(path.resolve())
+        else:
+            shutil.copyfile(path, folder / name)
+
+
+def _check_space(root: Path, files: Mapping[str, Path]) -> None:
+    needed, free = sum(path.stat().st_size for path in files.values()) + SPARE, shutil.disk_usage(root).free
+    if needed > free:
+        raise OutputError(
+            f"{root}: {needed / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free",
+            hint="name a folder on a larger disk, or link the images with --link",
+        )
+
+
+def _format(rows: Sequence[Row]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([getattr(row, name) for name in COLUMNS] for row in rows)
+    return text.getvalue()

@@ -1,0 +1,110 @@
+"""How lesions are dealt out: groups that must stay together, shares that every diagnosis gets."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from lesion.data.index import Row
+from lesion.errors import DataError
+from lesion.files import sha256
+
+SPLITS = ("train", "val", "test")
+
+
+def name_parts(val: float, test: float, folds: int = 0) -> dict[str, float]:
+    """Part → share of the images: train, val and test, or the test and equal folds of the rest."""
+    if not folds:
+        return {"train": 1 - val - test, "val": val, "test": test}
+    return {"test": test} | {f"fold{i}": (1 - test) / folds for i in range(folds)}
+
+
+def to_split(part: str, fold: int) -> str:
+    """The split that a part is when the fold number `fold` validates."""
+    if not part.startswith("fold"):
+        return part
+    return "val" if part == f"fold{fold}" else "train"
+
+
+def group_lesions(rows: Sequence[Row], pairs: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """Lesion id → the smallest lesion id of its group, joining the lesions of each pair of row indices."""
+    leader = {row.lesion_id: row.lesion_id for row in rows}
+
+    def find(lesion: str) -> str:
+        while leader[lesion] != lesion:
+            leader[lesion] = leader[leader[lesion]]
+            lesion = leader[lesion]
+        return lesion
+
+    for first, second in pairs:
+        low, high = sorted((find(rows[first].lesion_id), find(rows[second].lesion_id)))
+        leader[high] = low
+    return {lesion: find(lesion) for lesion in leader}
+
+
+def draw_split(
+    rows: Sequence[Row],
+    val: float,
+    test: float,
+    seed: int,
+    folds: int = 0,
+    groups: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Assign each image to a part: whole groups of lesions, each diagnosis in the same shares.
+
+    Within a diagnosis, groups come in the order of a hash of (seed, group). The first ones go one to each part, every
+    later one to the part that lacks most images of its share, so no part ends more than one group above its share.
+    No random generator: the result depends on no library, version or row order.
+
+    Args:
+        rows: the images.
+        val: share of the images for validation; unused with folds.
+        test: share of the images for the test.
+        seed: which of the possible splits.
+        folds: 0 for train, val and test; otherwise how many folds share what is not test.
+        groups: lesion id → group, as from `group_lesions`; each lesion its own when None.
+
+    Returns:
+        image id → part, a key of `name_parts`.
+    """
+    shares = name_parts(val, test, folds)
+    assigned = {}
+    for dx, images in _by_diagnosis(rows, groups or {}).items():
+        if len(images) < len(shares):
+            raise DataError(
+                f"{len(images)} lesion{'s' * (len(images) > 1)} with diagnosis {dx}, at least {len(shares)} expected: "
+                "each split needs one",
+                hint="add lesions of this diagnosis, or leave it out",
+            )
+        total = sum(map(len, images.values()))
+        lacking = {name: share * total for name, share in shares.items()}
+        ranked = sorted(images, key=lambda group: sha256(f"{seed}:{group}".encode()))
+        for group, first in zip(ranked, [*shares, *[""] * len(ranked)], strict=False):
+            name = first or max(lacking, key=lacking.__getitem__)
+            lacking[name] -= len(images[group])
+            assigned.update(dict.fromkeys(images[group], name))
+    return assigned
+
+
+def _by_diagnosis(rows: Sequence[Row], groups: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:
+    """Diagnosis → group → image ids; a group of several diagnoses counts under its rarest one."""
+    counts: dict[str, int] = defaultdict(int)
+    members: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        counts[row.dx] += 1
+        members[groups.get(row.lesion_id, row.lesion_id)].append(row)
+    strata: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    for group, images in members.items():
+        dx = min({row.dx for row in images}, key=lambda dx: (counts[dx], dx))
+        strata[dx][group] = [row.image_id for row in images]
+    return strata
+
+
+def subsample(rows: Sequence[Row], share: float, seed: int) -> list[Row]:
+    """A share of the lesions of each diagnosis (at least one each), smaller shares nested in larger ones."""
+    lesions: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        lesions[row.dx].add(row.lesion_id)
+    kept = set()
+    for ids in lesions.values():
+        ranked = sorted(ids, key=lambda lesion: sha256(f"subsample:{seed}:{lesion}".encode()))
+        kept.update(ranked[: max(1, round(share * len(ranked)))])
+    return [row for row in rows if row.lesion_id in kept]
