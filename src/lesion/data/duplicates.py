@@ -37,16 +37,16 @@ SHIFTS = [(down, right) for down in range(-2, 3) for right in range(-2, 3)]
 SYMMETRIES = tuple(product(range(4), (False, True)))  # quarter turns, then mirrored or not
 
 # The search: how many candidates an image may have, and what it takes to stay one.
-NEIGHBOURS, TURNED_NEIGHBOURS = 16, 2  # per image and view; turned copies of another lesion are rare
-LEAST = 0.5  # cosine of the descriptors
+NEIGHBOURS, TURNED_NEIGHBOURS = 16, 1  # per image and view; turned and mirrored copies are rare
+LEAST, TURNED_LEAST = 0.5, 0.55  # cosine of the descriptors
 SMALL = 64  # images, up to which every pair of neighbours is looked at: too few to learn a whitening from
 # Registration: how much smaller, sigmas of `normalize`, steps, least correlation to go on.
-PYRAMID = ((4, (1, 3), 8, 0.85), (2, (1, 4), 5, 0.78))
-MIDDLE, LEAST_MIDDLE = (1, 5), 0.65
+PYRAMID = ((4, (1, 3), 8, 0.85), (2, (1, 4), 5, 0.8))
+MIDDLE, LEAST_MIDDLE = (1, 5), 0.68
 SHARP = (0.7, 3)
 FINEST = (0.5, 2)
 BLOCK = 512  # rows at once
-BATCH = 256  # pairs at once
+BATCH = 64  # pairs at once: their pixels fit into a processor's cache
 THREADS = min(os.cpu_count() or 1, 8)
 
 
@@ -97,7 +97,10 @@ def find_exact(digests: Sequence[str]) -> list[tuple[int, int]]:
 def to_grey(thumbs: Pixels) -> Array:
     """Luminance, float32 (n, 64, 64), range 0 to 1."""
     # Block by block: the whole of HAM10000 in float colours would take half a gigabyte.
-    return np.concatenate([thumbs[i : i + BLOCK].astype(np.float32) @ LUMA for i in range(0, len(thumbs), BLOCK)])
+    out = np.empty(thumbs.shape[:3], np.float32)
+    for i in range(0, len(thumbs), BLOCK):
+        out[i : i + BLOCK] = thumbs[i : i + BLOCK].astype(np.float32) @ LUMA
+    return out
 
 
 def describe(thumbs: Pixels) -> Array:
@@ -175,15 +178,24 @@ def _find_candidates(grey: Array, names: npt.NDArray[np.int64]) -> Iterator[tupl
     plain = whitening.apply(raw)
     yield SYMMETRIES[0], _match(plain, plain, names, SHIFTS, NEIGHBOURS)
     for turn in SYMMETRIES[1:]:
-        turned = whitening.apply(_measure(_turn(grey, *turn)))
+        turned = whitening.apply(_turn_histograms(raw, *turn))
         yield turn, _match(plain, turned, names, ((0, 0),), TURNED_NEIGHBOURS)
+
+
+def _turn_histograms(raw: Array, quarters: int, mirrored: bool) -> Array:
+    """What `_measure` would say of turned images; of the windows, only the central one stays where it is."""
+    cells = raw.reshape(*raw.shape[:2], DIRECTIONS, CELLS, CELLS)
+    cells = np.roll(np.rot90(cells, quarters, axes=(3, 4)), -quarters * DIRECTIONS // 4, axis=2)
+    if mirrored:
+        cells = cells[:, :, (DIRECTIONS // 2 - np.arange(DIRECTIONS)) % DIRECTIONS, :, ::-1]
+    return cells.reshape(raw.shape)
 
 
 def _match(first: Array, second: Array, names: npt.NDArray[np.int64], shifts: Sequence[Shift], most: int) -> Candidates:
     """For each image its `most` nearest by windows at any of `shifts`, and as many by the whole image."""
     views = [[_pick_windows(*shift) for shift in shifts], [(WHOLE, WHOLE)]]
     n, few = len(names), min(most, len(names) - 1)
-    least = LEAST if n > SMALL else -1.0
+    least = -1.0 if n <= SMALL else LEAST if first is second else TURNED_LEAST
     codes = [np.empty(0, np.int64)]
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
@@ -192,7 +204,7 @@ def _match(first: Array, second: Array, names: npt.NDArray[np.int64], shifts: Se
             for a, b in view[1:]:
                 np.maximum(best, first[a, rows] @ second[b].T, out=best)
             best[names[rows][:, None] == names] = -2
-            near = np.argpartition(best, -few, axis=1)[:, -few:]
+            near = np.argpartition(best, -few, axis=1)[:, -few:] if few > 1 else best.argmax(1)[:, None]
             kept = np.take_along_axis(best, near, 1) >= least
             codes.append((rows[:, None] * n + near)[kept])
     pairs = np.stack(np.divmod(np.unique(np.concatenate(codes)), n), 1)
@@ -216,8 +228,7 @@ def _turn(grey: Array, quarters: int, mirrored: bool) -> Array:
 
 def _verify(grey: Array, candidates: Candidates, turn: tuple[int, bool]) -> Array:
     """Similarity of each pair, (m,); −1 where already the coarse details disagree."""
-    turned = _turn(grey, *turn)
-    small = [(normalize(shrink(grey, k), *band), normalize(shrink(turned, k), *band)) for k, band, _, _ in PYRAMID]
+    small = [normalize(shrink(grey, factor), *band) for factor, band, _, _ in PYRAMID]
 
     def check(start: int) -> Array:
         pairs, shifts = (part[start : start + BATCH] for part in candidates)
@@ -226,12 +237,12 @@ def _verify(grey: Array, candidates: Candidates, turn: tuple[int, bool]) -> Arra
         maps[:, 0, 0] = maps[:, 1, 1] = 1
         maps[:, :, 2] = shifts
         kept = np.arange(len(pairs))
-        for (one, other), (_, _, steps, least) in zip(small, PYRAMID, strict=True):
-            a, b = one[pairs[kept, 0]], other[pairs[kept, 1]]
+        for level, (_, _, steps, least) in zip(small, PYRAMID, strict=True):
+            a, b = level[pairs[kept, 0]], _turn(level[pairs[kept, 1]], *turn)
             maps = align(a, b, maps, steps)
             good = correlate(a, b, maps) >= least
             maps, kept = maps[good], kept[good]
-        out[kept] = _compare(grey[pairs[kept, 0]], turned[pairs[kept, 1]], maps)
+        out[kept] = _compare(grey[pairs[kept, 0]], _turn(grey[pairs[kept, 1]], *turn), maps)
         return out
 
     # Threads: numpy lets go of the interpreter in nearly all of this.

@@ -66,7 +66,7 @@ def _read(folder: Path) -> dict[str, tuple[str, str]]:
         if len(raw) > MAX_BYTES:
             raise DataError(f"{path} has more than {MAX_BYTES // 2**20} MiB", hint=hint)
         lines = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}", hint=hint) from error
