@@ -418,5 +418,18 @@ def test_ham10000_is_split_evenly(real: Dataset) -> None:
 
 
 @pytest.mark.real
-def test_ham10000_is_split_the_same_everywhere(real: Dataset) -> None:
-    assert real.fingerprint == "201deedb5514"
+def test_ham10000_without_its_near_duplicates_is_split_the_same_everywhere(real: Dataset, tmp_path: Path) -> None:
+    plain = replace(config(REAL, tmp_path / "processed"), near_duplicates=False)
+    assert open_dataset(plain).fingerprint == "201deedb5514"
+
+
+@pytest.mark.real
+def test_ham10000_keeps_known_near_duplicates_of_different_lesions_together(real: Dataset) -> None:
+    # Found by Abhishek et al. in their study of DermaMNIST.
+    known = """33481-33421 33556-32634 29152-33173 29036-27027 27820-28209 27689-32647 30906-24879 33391-34186
+        25226-30074 26087-25664 24736-29748 24770-27811 27162-29061 24602-32283 29625-24629 30000-31392 24437-31299
+        33374-33417"""
+    where = {row.image_id: name for name, members in real.members.items() for row in members}
+    pairs = [[where[f"ISIC_00{number}"] for number in pair.split("-")] for pair in known.split()]
+    assert len(pairs) == 18
+    assert sum(first == second for first, second in pairs) >= 16
