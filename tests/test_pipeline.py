@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import REPO
 
 pytestmark = pytest.mark.slow
-STAGES = ["download", "prepare", "train", "eval", "export"]
+STAGES = ["download", "audit", "prepare", "train", "eval", "export"]
 
 
 @pytest.fixture(scope="module")

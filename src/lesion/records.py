@@ -69,6 +69,44 @@ class DataReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing in a dataset that is wrong, or worth a look."""
+
+    kind: str
+    """Which of the kinds of docs/audit.md."""
+    severity: str
+    """"error" (must not be trained on), "warning" or "note"."""
+    title: str
+    """The kind in words."""
+    images: tuple[str, ...]
+    """Image ids, or the names of files that no row names."""
+    message: str
+    similarity: float | None
+    """Of near-duplicates, up to 1; None for other kinds."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit found among the images that are not in quarantine."""
+
+    root: str
+    processed: str
+    images: int
+    """Rows that were examined."""
+    lesions: int
+    quarantined: int
+    """Images in quarantine, which were not examined."""
+    counts: dict[str, int]
+    """Kind → findings, errors first."""
+    findings: list[Finding]
+
+    @property
+    def errors(self) -> list[Finding]:
+        """What must not be trained on."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
+
+@dataclass(frozen=True, slots=True)
 class TrainReport:
     """A finished training run."""
 

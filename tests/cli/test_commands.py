@@ -14,6 +14,7 @@ COMMANDS = [
     "data prepare",
     "data import",
     "data stats",
+    "data audit",
     "train",
     "eval",
     "export",

@@ -60,7 +60,8 @@ def test_each_fold_validates_in_its_turn() -> None:
 
 def test_folds_share_one_test_and_differ_in_their_fingerprint(ham_root: Path, tmp_path: Path) -> None:
     datasets = [
-        open_dataset(DataConfig(root=str(ham_root), processed=str(tmp_path), folds=3, val_fold=fold)) for fold in range(3)
+        open_dataset(DataConfig(root=str(ham_root), processed=str(tmp_path), folds=3, val_fold=fold))
+        for fold in range(3)
     ]
     tests = [{row.image_id for row in each.members["test"]} for each in datasets]
     assert tests[0] == tests[1] == tests[2]
@@ -71,7 +72,10 @@ def test_folds_share_one_test_and_differ_in_their_fingerprint(ham_root: Path, tm
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["data.folds=1"], "at least 2 expected"), (["data.folds=3", "data.val_fold=3"], "less than data.folds (3) expected")],
+    [
+        (["data.folds=1"], "at least 2 expected"),
+        (["data.folds=3", "data.val_fold=3"], "less than data.folds (3) expected"),
+    ],
     ids=["one fold", "a fold too many"],
 )
 def test_impossible_folds_are_refused(words: list[str], said: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lesion.records import (
     NOTICE,
+    AuditReport,
     DataReport,
     DownloadReport,
     EvalReport,
@@ -82,6 +83,20 @@ def _(record: DataReport) -> None:
         rows.append([split, *(str(counts.get(name, 0)) for name in ("images", "lesions", *columns))])
     _table(rows)
     log.info("written to %s", record.processed)
+
+
+@_print.register
+def _(record: AuditReport) -> None:
+    print(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.quarantined} in quarantine")
+    rows = [["finding", "severity", "count", "first images"]]
+    for kind, count in record.counts.items():
+        found = [finding for finding in record.findings if finding.kind == kind]
+        first = ", ".join(" = ".join(finding.images[:2]) for finding in found[:2]) + (", …" if count > 2 else "")
+        rows.append([found[0].title, found[0].severity, str(count), first])
+    if record.findings:
+        _table(rows)
+    else:
+        print("nothing was found")
 
 
 @_print.register

@@ -169,7 +169,10 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     if data.folds == 1:
         yield ("data.folds",), "data.folds: 0, or at least 2 expected, got 1"
     if data.val_fold >= max(data.folds, 1):
-        yield ("data.val_fold", "data.folds"), f"data.val_fold: less than data.folds ({data.folds}) expected, got {data.val_fold}"
+        yield (
+            ("data.val_fold", "data.folds"),
+            f"data.val_fold: less than data.folds ({data.folds}) expected, got {data.val_fold}",
+        )
 
 
 def _origin(origins: Mapping[str, str], keys: Sequence[str]) -> str:

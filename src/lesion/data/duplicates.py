@@ -38,7 +38,8 @@ SYMMETRIES = tuple(product(range(4), (False, True)))  # quarter turns, then mirr
 
 # The search: how many candidates an image may have, and what it takes to stay one.
 NEIGHBOURS, TURNED_NEIGHBOURS = 16, 1  # per image and view; turned and mirrored copies are rare
-LEAST, TURNED_LEAST = 0.5, 0.55  # cosine of the descriptors
+LEAST, TURNED_LEAST = 0.5, 0.55  # cosine of the descriptors, of windows or of the whole image
+TOGETHER = 0.65  # that of the windows and half that of the whole image: spares two fifths of the registrations
 SMALL = 64  # images, up to which every pair of neighbours is looked at: too few to learn a whitening from
 # Registration: how much smaller, sigmas of `normalize`, steps, least correlation to go on.
 PYRAMID = ((4, (1, 3), 8, 0.85), (2, (1, 4), 5, 0.8))
@@ -46,7 +47,7 @@ MIDDLE, LEAST_MIDDLE = (1, 5), 0.68
 SHARP = (0.7, 3)
 FINEST = (0.5, 2)
 BLOCK = 512  # rows at once
-BATCH = 64  # pairs at once: their pixels fit into a processor's cache
+BATCH = 256  # pairs at once: larger ones leave the cache, smaller ones leave threads waiting for each other
 THREADS = min(os.cpu_count() or 1, 8)
 
 
@@ -210,9 +211,17 @@ def _match(first: Array, second: Array, names: npt.NDArray[np.int64], shifts: Se
     pairs = np.stack(np.divmod(np.unique(np.concatenate(codes)), n), 1)
     if first is second:
         pairs = np.unique(np.sort(pairs, 1), axis=0)
-    score = [np.einsum("md,md->m", first[a, pairs[:, 0]], second[b, pairs[:, 1]]) for a, b in views[0]]
+    cosines = [_multiply(first[a], second[b], pairs) for a, b in views[0]]
+    if n > SMALL:
+        together = np.max(cosines, 0) + _multiply(first[WHOLE], second[WHOLE], pairs) / 2
+        pairs, cosines = pairs[together >= TOGETHER], [each[together >= TOGETHER] for each in cosines]
     step = (OFFSETS[1] - OFFSETS[0]) / (HALF / 2)
-    return pairs, np.array(shifts, np.float32)[np.argmax(score, 0)][:, ::-1] * np.float32(-step)
+    return pairs, np.array(shifts, np.float32)[np.argmax(cosines, 0)][:, ::-1] * np.float32(-step)
+
+
+def _multiply(first: Array, second: Array, pairs: npt.NDArray[np.int64]) -> Array:
+    """The products of the rows of each pair, (m,)."""
+    return np.asarray(np.einsum("md,md->m", first[pairs[:, 0]], second[pairs[:, 1]]), np.float32)
 
 
 def _pick_windows(down: int, right: int) -> tuple[int, int]:

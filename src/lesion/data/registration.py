@@ -155,7 +155,7 @@ def _grid(side: int, stride: int) -> tuple[Array, Array]:
 
 def _blur(images: Array, sigma: float) -> Array:
     matrix = pool(np.arange(images.shape[1]), images.shape[1], sigma)
-    return matrix @ images @ matrix.T
+    return np.asarray(matrix @ images @ matrix.T, np.float32)
 
 
 def pool(centres: npt.NDArray[Any], side: int, sigma: float) -> Array:

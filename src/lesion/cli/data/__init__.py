@@ -2,7 +2,7 @@
 
 import typer
 
-from lesion.cli.data import download, import_, prepare, stats, synth
+from lesion.cli.data import audit, download, import_, prepare, stats, synth
 
 app = typer.Typer(help="Make, check and split datasets.", no_args_is_help=True, rich_markup_mode=None)
 app.command("download")(download.download)
@@ -10,3 +10,4 @@ app.command("synth")(synth.synth)
 app.command("prepare")(prepare.prepare)
 app.command("import")(import_.import_)
 app.command("stats")(stats.stats)
+app.command("audit")(audit.audit)
