@@ -1,6 +1,5 @@
 """Look for everything in a dataset that would mislead a model or its evaluation."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from lesion.data.duplicates import Pair, find_exact, find_pairs
 from lesion.data.examine import Look, look_at_files
 from lesion.data.index import Row, scan
 from lesion.data.quarantine import read_quarantine
-from lesion.errors import CheckFailed, DataError
+from lesion.data.split import read_parts
+from lesion.errors import CheckFailed
 from lesion.progress import Progress
 from lesion.records import AuditReport, Finding
 from lesion.taxonomy import DIAGNOSES
@@ -89,7 +89,7 @@ def examine(root: Path, processed: Path, workers: int = 2, progress: Progress | 
     """
     rows, unlisted = scan(root)
     quarantined = read_quarantine(processed)
-    parts = _read_parts(processed)
+    parts = read_parts(processed) if (processed / "splits.csv").is_file() else {}
     rows = [row for row in rows if row.image_id not in quarantined]
     looks = look_at_files([row.path for row in rows], workers, progress)
     seen = [i for i, look in enumerate(looks) if look.thumb is not None]
@@ -256,14 +256,3 @@ def _is_age(text: str) -> bool:
         return 0 <= float(text) <= OLDEST
     except ValueError:
         return False
-
-
-def _read_parts(processed: Path) -> dict[str, str]:
-    path = processed / "splits.csv"
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return {record["image_id"]: record["split"] for record in csv.DictReader(file, strict=True)}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
-        raise DataError(f"the split {path} is not readable: {error!r}", hint="restore it, or draw it anew") from error

@@ -114,6 +114,23 @@ def processed_folder(config: DataConfig) -> Path:
     return Path("processed") / root.resolve().name
 
 
+def read_parts(folder: Path) -> dict[str, str]:
+    """Image id → part as written in splits.csv, unjudged; DataError when it is missing or not readable."""
+    path = folder / "splits.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            parts = {record["image_id"]: record["split"] for record in csv.DictReader(file, strict=True)}
+        if None in parts.values():
+            raise ValueError("a row is cut off")
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise DataError(f"the split in {path} is not readable: {error!r}", hint=_way_out(folder)) from error
+    return parts
+
+
+def _way_out(folder: Path) -> str:
+    return f"set data.processed to another folder, or delete {folder / 'splits.json'} to draw the split anew"
+
+
 def _write(
     folder: Path, rows: Sequence[Row], parts: Mapping[str, str], groups: Mapping[str, str], terms: Mapping[str, object]
 ) -> None:
@@ -128,12 +145,11 @@ def _write(
 
 
 def _read(folder: Path, rows: Sequence[Row], terms: Mapping[str, object]) -> dict[str, str]:
-    hint = f"set data.processed to another folder, or delete {folder / 'splits.json'} to draw the split anew"
+    hint = _way_out(folder)
+    parts = read_parts(folder)
     try:
         facts = json.loads((folder / "splits.json").read_text("utf-8"))
-        with (folder / "splits.csv").open(encoding="utf-8", newline="") as file:
-            parts = {record["image_id"]: record["split"] for record in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"the split in {folder} is not readable: {error!r}", hint=hint) from error
     if not isinstance(facts, dict) or facts.get("fingerprint") != _fingerprint(parts):
         raise DataError(f"the split in {folder} was changed after it was drawn", hint=hint)

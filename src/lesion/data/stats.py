@@ -1,6 +1,5 @@
 """Count what is in a dataset, as its metadata tell it and without judging them."""
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 from lesion.config.schema import DataConfig
 from lesion.data.index import OPTIONAL, Row, scan
 from lesion.data.partition import to_split
-from lesion.data.split import processed_folder
+from lesion.data.split import processed_folder, read_parts
+from lesion.errors import DataError
 from lesion.files import ensure_folder, write_atomic
 from lesion.records import StatsReport
 from lesion.taxonomy import BENIGN, DIAGNOSES, MALIGNANT, Taxonomy
@@ -84,9 +84,8 @@ def to_band(age: str) -> str:
 def read_splits(folder: Path, fold: int = 0) -> dict[str, str]:
     """Image id → split as written in `folder`; empty when there is none or it cannot be read."""
     try:
-        with (folder / "splits.csv").open(encoding="utf-8", newline="") as file:
-            return {record["image_id"]: to_split(record["split"], fold) for record in csv.DictReader(file)}
-    except (OSError, ValueError, KeyError, AttributeError, csv.Error):
+        return {image: to_split(part, fold) for image, part in read_parts(folder).items()}
+    except DataError:
         return {}
 
 

@@ -1,6 +1,5 @@
 """A network to a model file, accepted only after torch and the file agree."""
 
-import logging
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,6 @@ from lesion.records import NOTICE, ExportReport
 from lesion.run import Run, now
 from lesion.taxonomy import Taxonomy
 
-log = logging.getLogger(__name__)
 SELF_TEST_TOLERANCE = 1e-3  # other processors round differently; a wrong graph or geometry is off by far more
 BATCH = 16
 
