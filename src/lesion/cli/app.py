@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from lesion import __version__
-from lesion.cli import data, eval, export, predict, serve, train
+from lesion.cli import data, eval, export, models, predict, runs, serve, train
 from lesion.errors import LesionError
 from lesion.records import NOTICE
 
 EPILOG = (
     "Exit codes: 0 done, 1 a check failed, 2 wrong usage or configuration, 3 an extra is not installed, 65 bad data, "
-    "image or model file, 66 not found, 69 a remote did not answer, 70 the loss became NaN, 74 cannot write, "
-    "130 interrupted."
+    "image or model file, 66 not found, 69 a remote did not answer, 70 the loss became NaN, 71 out of memory, "
+    "74 cannot write, 130 interrupted, 143 terminated."
 )
 
 # No rich help, no pretty tracebacks, no completion: each of them costs more at start-up than the rest together.
@@ -31,6 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
+app.add_typer(models.app, name="models")
 app.command("train")(train.train)
 app.command("eval")(eval.evaluate)
 app.command("export")(export.export)

@@ -1,0 +1,36 @@
+"""`lesion models register`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lesion.cli.options import Environment, Files, Json
+from lesion.cli.runs.opening import Folder, Location
+
+
+def register(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="A run folder or a model file. Default: the newest finished run.", show_default=False),
+    ] = None,
+    *,
+    name: Annotated[str, typer.Option(help="The name that gets a new version.", show_default=False)],
+    runs: Folder = None,
+    store: Location = None,
+    config: Files = None,
+    env: Environment = None,
+    as_json: Json = False,
+) -> None:
+    """Keep a copy of a model as the next version of a name.
+
+    Example: lesion models register runs/20261123-101500-baseline --name ham
+    """
+    from lesion.cli.models.opening import open_registry
+    from lesion.cli.models.tables import print_registered
+    from lesion.cli.settings import merge
+    from lesion.run import find_model
+
+    path = find_model(model, runs or Path(merge(None, config, env).runs))
+    with open_registry(runs, store, config, env, "create") as registry:
+        print_registered(registry.register(path, name), as_json)

@@ -1,0 +1,57 @@
+"""Which model file --model means: a path, a run folder, or a version in the registry."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lesion.errors import LesionError
+from lesion.records import EvalReport
+from lesion.run import Run, find_model, run_of
+
+if TYPE_CHECKING:
+    from lesion.tracking.versions import Version
+
+log = logging.getLogger("lesion.cli")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model file, and what it belongs to."""
+
+    path: Path
+    run: Run | None
+    """The run that made it, if its folder is there."""
+    version: "Version | None"
+    """Of a registered model."""
+
+
+def find_target(model: Path | None, runs: Path, store: str | None = None) -> Target:
+    """The model file meant; NAME@VERSION and NAME@ALIAS are looked up in the registry unless such a file exists.
+
+    The registry's file is checked to be the registered one.
+    """
+    word = "" if model is None else str(model)
+    if "@" not in word or "/" in word or "\\" in word or Path(word).exists():
+        path = find_model(model, runs)
+        return Target(path, run_of(path), None)
+    from lesion.tracking.registry import Registry
+
+    with Registry.open(store, runs, "read") as registry:
+        version = registry.find(word)
+        path = registry.locate(version)
+    run = Run(Path(version.lineage.get("folder", "")))
+    return Target(path, run if run.config.is_file() else None, version)
+
+
+def record(target: Target, report: EvalReport, runs: Path, store: str | None) -> None:
+    """Tell the registry how a version did; `lesion models promote` compares by it. A failure is a warning."""
+    if target.version is None:
+        return
+    from lesion.tracking.registry import Registry
+
+    try:
+        with Registry.open(store, runs, "write") as registry:
+            registry.record(target.version, report)
+    except LesionError as error:
+        log.warning("the registry does not know of this evaluation: %s", error.message)

@@ -1,0 +1,28 @@
+"""The shell of an HTML page that is complete in itself: it loads nothing and runs no script."""
+
+from html import escape
+
+_SHELL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def render_shell(title: str, style: str, body: str) -> str:
+    """A page with this title (plain text), style sheet and body (both already safe)."""
+    return _SHELL.format(title=to_text(title), style=style, body=body)
+
+
+def to_text(text: object) -> str:
+    """The text as HTML, what a browser or a terminal could not print replaced by "?"."""
+    return escape("".join(letter if letter.isprintable() else "?" for letter in str(text)))

@@ -1,0 +1,1 @@
+"""The store of runs: written by every training, read by `lesion runs`; no torch."""

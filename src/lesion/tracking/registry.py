@@ -1,0 +1,250 @@
+"""The registry of models: numbered versions of a name, where each comes from, and which one is in production.
+
+It lives in the store of runs. The files lie beside the store, named by their digest, so that a run can be deleted
+while its model serves.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import Connection, Row, func, insert, inspect, select, text, update
+
+from lesion.artifact import Artifact
+from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.files import ensure_folder, write_atomic
+from lesion.records import EvalReport
+from lesion.run import now, run_of
+from lesion.suggest import lookup, nearest
+from lesion.tracking.database import Mode, is_sqlite, store_url
+from lesion.tracking.registry_tables import aliases, evaluations, promotions, versions
+from lesion.tracking.store import Store, digest
+from lesion.tracking.tables import facts
+from lesion.tracking.versions import (
+    ALIASES,
+    SPLITS,
+    Evaluation,
+    Promotion,
+    Version,
+    find_problem,
+    require_name,
+    to_figures,
+)
+
+FOLDER = "models"
+
+
+class Registry:
+    """The models of a store; raises what `open_engine` does."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self._store = store
+        self.folder = folder
+        """Of the files."""
+
+    @classmethod
+    def open(cls, store: str | None, runs: Path, mode: Mode) -> Self:
+        """The registry in `tracking.store`, or in the store of the folder `runs`."""
+        url = store_url(store, runs)
+        beside = Path(url.database or "").parent if is_sqlite(url) else runs
+        return cls(Store.open(url, mode), beside / FOLDER)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+    def register(self, model: Path, name: str) -> Version:
+        """Make the file `model` the next version of `name`; a file that is one already stays that version.
+
+        Either way the evaluations that its run knows of are taken over.
+
+        Raises:
+            ConfigError: `name` is no name.
+            NotFoundError, ArtifactError: of the file.
+            OutputError: it cannot be copied.
+        """
+        require_name(name)
+        Artifact.read(model)
+        content = model.read_bytes()
+        artifact = Artifact.unpack(content, str(model))
+        lineage = self._trace(artifact, model)
+        kept = self._path(artifact.digest)
+        if not kept.is_file() or digest(kept)[0] != artifact.digest:
+            ensure_folder(self.folder)
+            write_atomic(kept, content)
+        with self._store.transaction() as connection:
+            _lock(connection)
+            mine = versions.c.name == name
+            version = connection.scalar(select(versions.c.version).where(mine, versions.c.sha256 == artifact.digest))
+            if version is None:
+                version = (connection.scalar(select(func.max(versions.c.version)).where(mine)) or 0) + 1
+                about = {"sha256": artifact.digest, "bytes": len(content), "lineage": json.dumps(lineage)}
+                connection.execute(insert(versions).values(name=name, version=version, registered=now(), **about))
+            for each in _read_evaluations(artifact, model):
+                _record(connection, artifact.digest, each)
+        return self.find(f"{name}@{version}")
+
+    def list_versions(self, name: str | None = None) -> list[Version]:
+        """All versions, or those of `name`, by name and newest first."""
+        query = select(versions).order_by(versions.c.name, versions.c.version.desc())
+        with self._store.transaction() as connection:
+            if not inspect(connection).has_table(versions.name):
+                return []
+            rows = connection.execute(query if name is None else query.where(versions.c.name == name)).all()
+            return [_to_version(connection, row) for row in rows]
+
+    def find(self, reference: str) -> Version:
+        """The version that `reference` means, NAME@NUMBER or NAME@ALIAS.
+
+        Raises ConfigError when it is neither, NotFoundError when there is none; the hint names what there is.
+        """
+        name, _, word = reference.rpartition("@")
+        require_name(name)
+        known = self.list_versions(name)
+        if not known:
+            close = nearest(name, {version.name for version in self.list_versions()})
+            raise NotFoundError(
+                f"no model {name!r} is registered" + (f"; did you mean {close!r}?" if close else ""),
+                hint="`lesion models list` shows all; `lesion models register RUN --name NAME` adds one",
+            )
+        if re.fullmatch("[0-9]{1,9}", word):
+            found = [version for version in known if version.version == int(word)]
+        else:
+            lookup({alias: alias for alias in ALIASES}, word, "alias")
+            found = [version for version in known if word in version.aliases]
+        if not found:
+            raise NotFoundError(
+                f"{reference} does not exist; {name!r} has {len(known)} versions, the newest is {known[0].version}",
+                hint=f"`lesion models promote {name} VERSION --to ALIAS` sets an alias",
+            )
+        return found[0]
+
+    def locate(self, version: Version) -> Path:
+        """The file of `version`, checked to be the one that was registered; else NotFoundError or ArtifactError."""
+        path, again = self._path(version.sha256), f"register the file again under the name {version.name!r}"
+        if not path.is_file():
+            raise NotFoundError(f"the file of {version.reference} is missing: {path}", hint=again)
+        if digest(path)[0] != version.sha256:
+            raise ArtifactError(f"the file of {version.reference} is no longer the registered one: {path}", hint=again)
+        return path
+
+    def promote(self, name: str, word: str, alias: str, force: bool = False) -> Promotion:
+        """Let `alias` mean the version `word` (a number, or another alias) of `name`.
+
+        Compared with the version it replaces by the AUROC on the same test split, else on the same validation split.
+
+        Raises:
+            CheckFailed: it is worse, or cannot be compared, and `force` is not given.
+            Further errors as in `find` and `locate`.
+        """
+        lookup({each: each for each in ALIASES}, alias, "alias")
+        chosen = self.find(f"{name}@{word}")
+        self.locate(chosen)
+        place = (aliases.c.name == name, aliases.c.alias == alias)
+        with self._store.transaction() as connection:
+            _lock(connection)
+            previous = connection.scalar(select(aliases.c.version).where(*place))
+            problem = None
+            if previous is not None:
+                same = select(versions).where(versions.c.name == name, versions.c.version == previous)
+                problem = find_problem(chosen, _to_version(connection, connection.execute(same).one()), alias)
+            if problem and not force:
+                raise CheckFailed(problem, hint="--force promotes it all the same, and is recorded")
+            done = Promotion(name, alias, previous, chosen.version, problem, now())
+            if previous is None:
+                connection.execute(insert(aliases).values(name=name, alias=alias, version=chosen.version))
+            elif previous != chosen.version:
+                connection.execute(update(aliases).where(*place).values(version=chosen.version))
+            if previous != chosen.version:
+                row = {column: getattr(done, column) for column in Promotion.__slots__}
+                connection.execute(insert(promotions).values(row))
+        return done
+
+    def list_promotions(self, name: str) -> list[Promotion]:
+        """Every promotion of `name`, newest first."""
+        query = select(promotions).where(promotions.c.name == name).order_by(promotions.c.id.desc())
+        with self._store.transaction() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [Promotion(**{column: row[column] for column in Promotion.__slots__}) for row in rows]
+
+    def record(self, version: Version, report: EvalReport) -> None:
+        """Keep what `version` did on a split."""
+        figures = {name: estimate.value for name, estimate in report.metrics.items()}
+        with self._store.transaction() as connection:
+            _record(connection, version.sha256, Evaluation(report.split, report.fingerprint, figures))
+
+    def _path(self, sha: str) -> Path:
+        return self.folder / f"{sha}.onnx"
+
+    def _trace(self, artifact: Artifact, model: Path) -> dict[str, str]:
+        known, run = artifact.manifest.provenance, run_of(model)
+        lineage = {key: known.get(key) for key in ("run", "checkpoint", "config", "split", "data", "lesion")}
+        quantization = known.get("quantization")
+        lineage["quantized_from"] = quantization.get("source") if isinstance(quantization, dict) else None
+        if run:
+            lineage["folder"] = run.path.resolve().as_posix()
+            if (number := self._store.find_at(run.path)) is not None:
+                query = select(facts).where(facts.c.run == number, facts.c.key.in_(("commit", "dirty")))
+                with self._store.transaction() as connection:
+                    lineage |= {row.key: row.value for row in connection.execute(query)}
+        found = {"model": artifact.manifest.name, **lineage}
+        return {key: _to_line(str(value)) for key, value in found.items() if value}
+
+
+def _to_line(text: str) -> str:
+    """What a file says of itself, fit for a database and a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:500]
+
+
+def _lock(connection: Connection) -> None:
+    """Be the only one who changes the registry until the transaction ends; SQLite's lock is taken as it begins."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"LOCK TABLE {versions.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _to_version(connection: Connection, row: Row[Any]) -> Version:
+    place = (aliases.c.name == row.name, aliases.c.version == row.version)
+    measured = select(evaluations).where(evaluations.c.sha256 == row.sha256)
+    return Version(
+        row.name,
+        row.version,
+        row.sha256,
+        row.bytes,
+        row.registered,
+        sorted(connection.scalars(select(aliases.c.alias).where(*place)), key=ALIASES.index),
+        json.loads(row.lineage),
+        [
+            Evaluation(each.split, each.fingerprint, json.loads(each.figures))
+            for each in connection.execute(measured.order_by(evaluations.c.split, evaluations.c.fingerprint))
+        ],
+    )
+
+
+def _read_evaluations(artifact: Artifact, model: Path) -> list[Evaluation]:
+    """The validation in the manifest, and those reports in the run's folder that are of this very file."""
+    known, run = artifact.manifest.provenance, run_of(model)
+    found = []
+    if known.get("split") and isinstance(known.get("validation"), dict):
+        found.append(Evaluation("val", str(known["split"]), to_figures(known["validation"])))
+    for split in SPLITS:
+        if run is None:
+            break
+        try:
+            report = json.loads(run.report(split).read_text("utf-8"))
+            if report["model"] == artifact.identity:
+                figures = to_figures({name: estimate["value"] for name, estimate in report["metrics"].items()})
+                found.append(Evaluation(split, str(report["fingerprint"]), figures))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not by this version of lesion
+            continue
+    return found
+
+
+def _record(connection: Connection, sha: str, found: Evaluation) -> None:
+    place = {"sha256": sha, "split": found.split, "fingerprint": found.fingerprint}
+    same = [evaluations.c[column] == value for column, value in place.items()]
+    values = {"figures": json.dumps(found.figures)}
+    if not connection.execute(update(evaluations).where(*same).values(values)).rowcount:
+        connection.execute(insert(evaluations).values({**place, **values}))
