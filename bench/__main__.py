@@ -1,4 +1,7 @@
-"""Runs every measurement and prints one line each: python -m bench [startup] [data] [--ham10000 F] [--native F]."""
+"""Runs every measurement and prints one line each: python -m bench [startup] [data] [training] [--ham10000 F] …
+
+`python -m bench ablation --ham10000 F` prints the table behind the training defaults; that takes half an hour.
+"""
 
 import argparse
 import platform
@@ -6,27 +9,35 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import data, startup
+from bench import data, startup, training
+from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
 
 def main() -> None:
     """Measure what the words name, all by default."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("names", nargs="*", help="startup, data; default: all")
+    parser.add_argument("names", nargs="*", help="startup, data, training; default: these; or ablation")
     parser.add_argument("--ham10000", type=Path, help="a dataset in HAM10000's layout; default: synthetic")
     parser.add_argument("--native", type=Path, help="a folder of 600×450 JPEGs; default: synthetic")
+    parser.add_argument("--seeds", type=int, default=3, help="of each ablation")
     words = parser.parse_args()
-    names = words.names or ["startup", "data"]
+    names = words.names or ["startup", "data", "training"]
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {usable_cpus()} cores, Python {platform.python_version()}, lesion {version('lesion')}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "startup" in names:
             print(*startup.measure(folder), sep="\n")
+        drawn = data.draw_images(folder) if {"data", "training"} & {*names} and not words.native else (None, None)
+        ham10000, native = words.ham10000 or drawn[0], words.native or drawn[1]
         if "data" in names:
-            drawn = (None, None) if words.ham10000 and words.native else data.draw_images(folder)
-            print(*data.measure(folder, words.ham10000 or drawn[0], words.native or drawn[1]), sep="\n")
+            print(*data.measure(folder, ham10000, native), sep="\n")
+        if "training" in names:
+            print(*training.measure(folder, native), sep="\n")
+    if "ablation" in names:
+        for line in ablate(words.ham10000, words.seeds):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
 
+Run = Callable[[], float | None]
+
 
 @dataclass(frozen=True)
 class Row:
@@ -28,22 +30,22 @@ def _text(seconds: float) -> str:
 
 def compare(
     ours: str,
-    run_ours: Callable[[], None],
+    run_ours: Run,
     theirs: str,
-    run_theirs: Callable[[], None],
+    run_theirs: Run,
     repeats: int = 11,
     warm_ups: int = 1,
     our_items: int = 1,
     their_items: int = 1,
 ) -> Row:
-    """Time both in turn, after some warm-ups; seconds are per item."""
+    """Time both in turn, after some warm-ups; seconds are per item. What a run returns counts instead of its time."""
     pairs = []
     for attempt in range(repeats + warm_ups):
         times = []
         for run, items in ((run_ours, our_items), (run_theirs, their_items)):
             start = perf_counter()
-            run()
-            times.append((perf_counter() - start) / items)
+            measured = run()
+            times.append((perf_counter() - start if measured is None else measured) / items)
         if attempt >= warm_ups:
             pairs.append(times)
     mine, other = zip(*pairs, strict=True)

@@ -10,8 +10,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("lightning")
 
-from lesion.config.schema import Config, DataConfig, ModelConfig, PreprocessConfig, TrainerConfig  # noqa: E402
-from lesion.data.augment import augment, draw_augmentation  # noqa: E402
+from lesion.config.schema import (  # noqa: E402
+    AugmentConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    PreprocessConfig,
+    TrainerConfig,
+)
+from lesion.data.augment import augment, draw_augmentation, mix  # noqa: E402
 from lesion.data.datamodule import Batch, LesionData  # noqa: E402
 from lesion.data.pixels import decode_rows  # noqa: E402
 from lesion.data.split import Dataset, open_dataset  # noqa: E402
@@ -36,9 +43,15 @@ def settings(**data: object) -> Config:
     )
 
 
+def at(data: LesionData, number: int = 0, rank: int = 0, world: int = 1) -> LesionData:
+    """The same data in an epoch, in one process of several."""
+    data.trainer = SimpleNamespace(current_epoch=number, global_rank=rank, world_size=world)
+    return data
+
+
 def epoch(data: LesionData, number: int = 0) -> list[Batch]:
     """The training batches of an epoch as the network sees them."""
-    data.trainer = SimpleNamespace(current_epoch=number)
+    at(data, number)
     return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
 
 
@@ -100,25 +113,36 @@ def test_another_seed_gives_another_epoch(dataset: Dataset) -> None:
 def test_every_training_image_is_seen_once_an_epoch_with_its_own_target(dataset: Dataset) -> None:
     rows = dataset.members["train"]
     data = LesionData(settings(), dataset)
-    data.trainer = SimpleNamespace(current_epoch=2)
-    batches = list(data.train_dataloader())
+    batches = list(at(data, 2).train_dataloader())
     order = data.train.order
     np.testing.assert_array_equal(join(batches, "pixels").numpy(), decode_rows(rows, SPEC)[order])
     targets = np.array([Taxonomy.of("diagnosis").target(row.dx) for row in rows])
     np.testing.assert_array_equal(join(batches, "target").numpy(), targets[order])
-    np.testing.assert_array_equal(join(batches, "draws").numpy(), draw_augmentation(len(rows), 0, 2)[order])
+    np.testing.assert_array_equal(join(batches, "draws").numpy(), draw_augmentation(len(rows), 0, 2))
     assert sorted(order) == list(range(len(rows)))
 
 
 def test_augmentation_changes_pixels_as_drawn_and_no_target(dataset: Dataset) -> None:
     data = LesionData(settings(), dataset)
-    data.trainer = SimpleNamespace(current_epoch=0)
-    plain = list(data.train_dataloader())
+    plain = list(at(data).train_dataloader())
     for before, after in zip(plain, epoch(data), strict=True):
         assert after.keys() == {"pixels", "target"}
-        assert torch.equal(after["target"], before["target"])
-        assert torch.equal(after["pixels"], augment(before["pixels"], before["draws"]))
+        assert after["target"].dtype == torch.float32
+        assert torch.equal(after["target"], torch.eye(7)[before["target"]])
+        assert torch.equal(after["pixels"], augment(before["pixels"], before["draws"], AugmentConfig()))
         assert not torch.equal(after["pixels"], before["pixels"])
+
+
+def test_the_configured_augmentation_is_the_one_used(dataset: Dataset) -> None:
+    strong = AugmentConfig(rotate=180, hair=0.5, mixup=0.5, cutmix=0.5)
+    data = LesionData(replace(settings(), augment=strong), dataset)
+    plain = list(at(data).train_dataloader())
+    for before, after in zip(plain, epoch(data), strict=True):
+        goal = torch.eye(7)[before["target"]]
+        pixels, target = mix(augment(before["pixels"], before["draws"], strong), goal, before["draws"], strong)
+        assert torch.equal(after["pixels"], pixels)
+        assert torch.equal(after["target"], target)
+        assert not torch.equal(target, goal)
 
 
 def test_batches_have_the_stated_types(dataset: Dataset) -> None:
@@ -171,3 +195,99 @@ def test_a_damaged_image_is_named(ham_copy: Path) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-200])
     with pytest.raises(ImageError, match=damaged.name):
         LesionData(settings(), dataset)
+
+
+def test_counts_are_those_of_the_training_images(dataset: Dataset) -> None:
+    counts = LesionData(settings(), dataset).train.counts
+    diagnoses = [row.dx for row in dataset.members["train"]]
+    assert counts.tolist() == [diagnoses.count(dx) for dx in Taxonomy.of("diagnosis").labels]
+
+
+class TestBalance:
+    def draw(self, dataset: Dataset, balance: float, epochs: int = 200) -> np.ndarray:
+        """How often each training image was drawn."""
+        train, seen = LesionData(settings(), dataset).train, np.zeros(len(dataset.members["train"]))
+        for number in range(epochs):
+            train.shuffle(0, number, balance)
+            assert len(train) == len(seen)
+            seen += np.bincount(train.order, minlength=len(seen))
+        return seen
+
+    @pytest.mark.parametrize("balance", [0.5, 1.0])
+    def test_classes_are_drawn_by_their_share_to_the_stated_power(self, balance: float, dataset: Dataset) -> None:
+        train = LesionData(settings(), dataset).train
+        seen = np.bincount(train.targets.numpy(), self.draw(dataset, balance), minlength=7)
+        wanted = train.counts.double().numpy() ** (1 - balance)
+        wanted *= seen.sum() / wanted.sum()
+        assert train.counts.max() > 3 * train.counts.min()
+        np.testing.assert_allclose(seen, wanted, atol=5 * np.sqrt(wanted.max()))
+
+    def test_images_of_one_class_are_drawn_alike(self, dataset: Dataset) -> None:
+        seen, targets = self.draw(dataset, 1.0), LesionData(settings(), dataset).train.targets.numpy()
+        for label in range(7):
+            mine = seen[targets == label]
+            assert np.abs(mine - mine.mean()).max() < 6 * np.sqrt(mine.mean())
+
+    def test_without_it_each_image_is_drawn_once(self, dataset: Dataset) -> None:
+        assert (self.draw(dataset, 0.0, epochs=3) == 3).all()
+
+    def test_a_class_without_images_is_no_obstacle(self, dataset: Dataset) -> None:
+        members = {**dataset.members, "train": [row for row in dataset.members["train"] if row.dx != "df"]}
+        data = LesionData(settings(balance=1.0), replace(dataset, members=members))
+        assert data.train.counts.tolist().count(0) == 1
+        assert len(join(epoch(data), "target")) > 0
+
+    def test_repeated_images_are_augmented_anew(self, dataset: Dataset) -> None:
+        data = at(LesionData(settings(balance=1.0), dataset))
+        batches = list(data.train_dataloader())
+        assert len(np.unique(data.train.order)) < len(data.train)
+        assert len(torch.unique(join(batches, "draws"), dim=0)) == len(data.train)
+
+    def test_an_epoch_is_the_same_in_every_instance(self, dataset: Dataset) -> None:
+        one, two = (epoch(LesionData(settings(balance=1.0), dataset), 3) for _ in range(2))
+        assert same(one, two)
+
+
+class TestShards:
+    """What each of several processes sees."""
+
+    def shards(self, dataset: Dataset, world: int, size: int, balance: float = 0.0) -> list[list[Batch]]:
+        config = replace(settings(balance=balance), trainer=TrainerConfig(batch_size=size))
+        return [list(at(LesionData(config, dataset), 4, rank, world).train_dataloader()) for rank in range(world)]
+
+    @pytest.mark.parametrize("balance", [0.0, 1.0])
+    @pytest.mark.parametrize("world", [1, 2, 3, 4])
+    def test_together_they_take_the_steps_of_one_process(self, world: int, balance: float, dataset: Dataset) -> None:
+        size = 5
+        shards = self.shards(dataset, world, size, balance)
+        (whole,) = self.shards(dataset, 1, size * world, balance)
+        for step, batches in enumerate(zip(*shards, strict=True)):
+            for name in ("pixels", "target", "draws"):
+                # Dealt out like cards: the first of each, then the second of each.
+                together = torch.stack([batch[name] for batch in batches], 1).flatten(0, 1)
+                assert torch.equal(together, whole[step][name][: len(together)])
+
+    @pytest.mark.parametrize("world", [1, 2, 3, 4, 7])
+    @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8, 1000])
+    def test_all_take_as_many_steps_and_none_of_one_image(self, world: int, size: int, dataset: Dataset) -> None:
+        lengths = [[len(batch["target"]) for batch in shard] for shard in self.shards(dataset, world, size)]
+        assert all(shard == lengths[0] for shard in lengths)
+        assert min(lengths[0]) > 1 or size == 1
+        n = len(dataset.members["train"])
+        assert n - sum(map(sum, lengths)) < 2 * world
+
+    @pytest.mark.parametrize("world", [1, 2, 3, 5])
+    def test_validation_covers_each_image_once(self, world: int, dataset: Dataset) -> None:
+        parts = [
+            join(list(at(LesionData(settings(), dataset), 0, rank, world).val_dataloader()), "pixels")
+            for rank in range(world)
+        ]
+        wanted = decode_rows(dataset.members["val"], SPEC)
+        assert sum(map(len, parts)) == len(wanted)
+        for rank, part in enumerate(parts):
+            np.testing.assert_array_equal(part.numpy(), wanted[rank::world])
+
+    def test_an_instance_can_be_asked_again(self, dataset: Dataset) -> None:
+        data = at(LesionData(settings(), dataset), 1, 1, 2)
+        for loader in (data.train_dataloader, data.val_dataloader):
+            assert same(list(loader()), list(loader()))

@@ -7,9 +7,9 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.v2.functional import normalize, to_dtype
 
-from lesion.config.schema import ModelConfig
+from lesion.config.schema import TIERS, ModelConfig
 from lesion.errors import ConfigError, NotFoundError, RemoteError
-from lesion.models import build, count_parameters
+from lesion.models import Classifier, build, count_parameters
 from lesion.models.normalize import MEAN, STD, Normalize
 
 
@@ -141,3 +141,36 @@ def test_the_baseline_has_no_pretrained_weights() -> None:
 def test_an_unknown_tier_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ConfigError, match="unknown tier 'resnet50'; did you mean 'resnet'"):
         build(ModelConfig(tier="resnet50"), 7)
+
+
+class TestStages:
+    @pytest.fixture(
+        params=[*((tier, "b0") for tier in TIERS), ("efficientnet", "b3")], ids=lambda param: "-".join(param)
+    )
+    def net(self, request: pytest.FixtureRequest) -> Classifier:
+        tier, variant = request.param
+        return build(ModelConfig(tier=tier, variant=variant), 7).eval()
+
+    def test_they_hold_every_parameter_and_statistic_once(self, net: Classifier) -> None:
+        stages = net.stages()
+        held = [id(parameter) for stage in stages for parameter in stage.parameters()]
+        assert len(held) == len(set(held))
+        assert set(held) == {id(parameter) for parameter in net.parameters()}
+        statistics = [id(buffer) for stage in stages for buffer in stage.buffers()]
+        assert set(statistics) == {id(buffer) for buffer in net.net.buffers()}
+
+    def test_they_are_in_the_order_in_which_pixels_pass(self, net: Classifier) -> None:
+        passed: list[int] = []
+        stages = net.stages()
+        for place, stage in enumerate(stages):
+            stage.register_forward_hook(lambda *_, place=place: passed.append(place))
+        with torch.inference_mode():
+            net(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+        assert passed == list(range(len(stages)))
+
+    def test_the_last_is_the_head(self, net: Classifier) -> None:
+        *body, head = net.stages()
+        last = [module for module in head.modules() if isinstance(module, torch.nn.Linear)][-1]
+        assert last.out_features == 7
+        assert not any(isinstance(module, torch.nn.Conv2d) for module in head.modules())
+        assert not any(isinstance(module, torch.nn.Linear) for stage in body for module in stage.modules())

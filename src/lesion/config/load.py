@@ -12,6 +12,7 @@ from typing import Any
 from lesion.config.schema import ALIASES, Config
 from lesion.errors import ConfigError, NotFoundError, brief
 from lesion.files import sha256
+from lesion.redaction import redact
 from lesion.suggest import nearest
 
 
@@ -60,10 +61,10 @@ def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Co
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as YAML that `load_config` reads back."""
+    """The configuration as YAML that `load_config` reads back; user names and passwords in URLs are left out."""
     from omegaconf import OmegaConf
 
-    return str(OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+    return str(OmegaConf.to_yaml(OmegaConf.create(redact(asdict(config)))))
 
 
 def fingerprint(config: Config) -> str:

@@ -47,6 +47,8 @@ class DataConfig:
     """With folds: the one that validates; the others train."""
     near_duplicates: bool = True
     """Keep near-duplicate images of different lesions in one split."""
+    balance: float = knob(0.0, at_least=0, at_most=1)
+    """Draw training images by their class's share to this negative power: 0 is each once, 1 all classes alike."""
     malignant: list[str] = knob(["akiec", "bcc", "mel"])
     """The diagnoses that count as malignant."""
     workers: int = knob(4, at_least=0)
@@ -84,6 +86,48 @@ class ModelConfig:
 
 
 @dataclass
+class AugmentConfig:
+    """Changes of training images; turns by 90° and mirror images are always on."""
+
+    rotate: float = knob(180.0, at_least=0, at_most=180)
+    """Largest free rotation, in degrees either way."""
+    scale: float = knob(0.2, at_least=0, at_most=1)
+    """Largest zoom: 0.2 makes a lesion up to 20 % larger or smaller."""
+    brightness: float = knob(0.15, at_least=0, at_most=1)
+    """Largest relative change of brightness."""
+    contrast: float = knob(0.15, at_least=0, at_most=1)
+    """Largest relative change of contrast."""
+    colour: float = knob(0.05, at_least=0, at_most=1)
+    """Largest relative change of each of red, green and blue."""
+    constancy: float = knob(0.0, at_least=0, at_most=1)
+    """Share of images whose light is made white (Shades of Gray)."""
+    hair: float = knob(0.0, at_least=0, at_most=1)
+    """Share of images with drawn hairs."""
+    ruler: float = knob(0.0, at_least=0, at_most=1)
+    """Share of images with the drawn ticks of a ruler."""
+    corner: float = knob(0.0, at_least=0, at_most=1)
+    """Share of images with drawn dark corners."""
+    mixup: float = knob(0.0, at_least=0, at_most=1)
+    """Share of images that are blended with another, target included."""
+    cutmix: float = knob(0.0, at_least=0, at_most=1)
+    """Share of images that get a patch of another, target included."""
+
+
+@dataclass
+class LossConfig:
+    """The loss: cross-entropy, and how it treats what is rare or hard."""
+
+    weighting: float = knob(0.0, at_least=0, at_most=1)
+    """Weight of a class: its share to this negative power. 0 is none, 1 makes all classes count the same."""
+    adjustment: float = knob(0.0, at_least=0, at_most=2)
+    """So many times the logarithm of its share is added to the logit of a class, in training only."""
+    focus: float = knob(0.0, at_least=0, at_most=5)
+    """Focal loss: how much images that are already right count less."""
+    smoothing: float = knob(0.0, at_least=0, at_most=0.5)
+    """Label smoothing: the share of a target that is spread over all classes."""
+
+
+@dataclass
 class OptimConfig:
     """The optimiser: AdamW, linear warm-up, cosine decay."""
 
@@ -91,8 +135,14 @@ class OptimConfig:
     """Peak learning rate."""
     weight_decay: float = knob(0.01, at_least=0, at_most=1)
     """AdamW's weight decay."""
-    warmup: float = knob(0.05, at_least=0, at_most=0.9)
-    """Share of all steps over which the learning rate rises."""
+    warmup: float = knob(0.3, at_least=0, at_most=0.9)
+    """Share of all steps over which the learning rate rises; 0.3 is a one-cycle schedule."""
+    layer_decay: float = knob(1.0, above=0, at_most=1)
+    """Each stage learns at this multiple of the rate of the next one, towards the head."""
+    freeze: int = knob(0, at_least=0)
+    """Epochs in which only the head learns."""
+    ema: float = knob(0.998, at_least=0, at_most=0.99999)
+    """Decay per step of the moving average of the weights that is validated and exported; 0 is none."""
 
 
 @dataclass
@@ -110,7 +160,7 @@ class TrainerConfig:
     max_minutes: float | None = knob(None, above=0)
     """Stop after this many minutes, at the end of a step; null means no limit."""
     precision: str = knob("auto", choices=("auto", "32-true", "16-mixed", "bf16-mixed"))
-    """auto: fp32 on a CPU, mixed fp16 on a GPU."""
+    """auto: bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 elsewhere."""
     accelerator: str = knob("auto", choices=("auto", "cpu", "gpu", "cuda", "mps", "tpu"))
     """The kind of device."""
     devices: str = "auto"
@@ -159,8 +209,10 @@ class ServeConfig:
 class TrackingConfig:
     """Where runs are recorded besides their folder."""
 
+    store: str | None = None
+    """The store of all runs: a SQLite file, or postgresql://USER@HOST/DATABASE; null means runs.db in `runs`."""
     wandb: str = knob("disabled", choices=("disabled", "offline", "online"))
-    """Mirror metrics to Weights & Biases."""
+    """Mirror metrics and the best model to Weights & Biases; without host or key, into the run's folder."""
     project: str = "lesion"
     """The W&B project."""
 
@@ -177,7 +229,9 @@ class Config:
     """Name of the run's folder; null means date, time and tier. A folder that holds a run is never overwritten."""
     data: DataConfig = field(default_factory=DataConfig)
     preprocess: PreprocessConfig = field(default_factory=PreprocessConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -1,70 +1,86 @@
-"""The one LightningModule: any tier, cross-entropy, AdamW with warm-up and cosine decay."""
+"""The one LightningModule: any tier, its loss, its optimiser, and the figures of a validation."""
 
 import math
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
-from torchmetrics.classification import BinaryAUROC
+from torch import Tensor
 
-from lesion.config.schema import OptimConfig
+from lesion.config.schema import Config
+from lesion.engine.loss import Loss
+from lesion.engine.optim import make_optimizer
 from lesion.errors import NonFiniteError
+from lesion.metrics import measure
 from lesion.models import Classifier
 from lesion.taxonomy import Taxonomy
 
-Batch = dict[str, torch.Tensor]
+Batch = dict[str, Tensor]
+# What a validation logs, by the names of lesion.metrics.
+FIGURES = ("accuracy", "balanced_accuracy", "f1", "precision", "sensitivity", "auroc", "average_precision")
 
 
 class LesionModule(L.LightningModule):
     """Trains `classifier`; its checkpoints hold tensors and plain numbers only, so `weights_only` loads them."""
 
-    def __init__(self, classifier: Classifier, taxonomy: Taxonomy, optim: OptimConfig) -> None:
+    def __init__(self, classifier: Classifier, taxonomy: Taxonomy, config: Config, counts: Tensor) -> None:
+        """`counts` are the training images of each class, (classes,)."""
         super().__init__()
         self.classifier = classifier
-        self.optim = optim
+        self.config = config
+        self.loss = Loss(config.loss, counts)
         self._malignant = list(taxonomy.malignant_outputs)
-        # Only to watch the training; figures that are reported come from lesion.metrics on the exported file.
-        self.val_auroc = BinaryAUROC()
+        self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        """Mean cross-entropy of a batch."""
-        loss = cross_entropy(self.classifier(batch["pixels"]), batch["target"])
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]))
+    def on_train_epoch_start(self) -> None:
+        """In the first `optim.freeze` epochs only the head learns."""
+        learns = self.current_epoch >= self.config.optim.freeze
+        for stage in self.classifier.stages()[:-1]:
+            # DDP waits for a gradient of every weight that it has seen to learn.
+            stage.requires_grad_(learns or self.trainer.world_size > 1).train(learns)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        loss: Tensor = self.loss(self.classifier(batch["pixels"]), batch["target"])
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["target"]), sync_dist=True)
         return loss
 
+    def on_after_backward(self) -> None:
+        """Without a gradient AdamW leaves a weight as it is, decay included."""
+        if self.current_epoch < self.config.optim.freeze:
+            for stage in self.classifier.stages()[:-1]:
+                stage.zero_grad()
+
+    def on_validation_epoch_start(self) -> None:
+        """Nothing seen yet."""
+        self._seen = []
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Cross-entropy, accuracy and AUROC of "malignant"."""
-        logits, target = self.classifier(batch["pixels"]), batch["target"]
-        malignant = logits.float().softmax(1)[:, self._malignant].sum(1)
-        truth = torch.isin(target, torch.tensor(self._malignant, device=target.device))
-        self.val_auroc.update(malignant, truth)
-        figures = {
-            "val_loss": cross_entropy(logits, target),
-            "val_accuracy": (logits.argmax(1) == target).float().mean(),
-        }
-        self.log_dict(figures, batch_size=len(target), sync_dist=True)
-        self.log("val_auroc", self.val_auroc, batch_size=len(target))
+        """Keep the logits where they are, so that no batch waits for the device."""
+        self._seen.append((self.classifier(batch["pixels"]).float(), batch["target"]))
 
     def on_validation_epoch_end(self) -> None:
-        """Stop at a loss that is no number, before a checkpoint of it is written."""
-        loss = self.trainer.callback_metrics.get("val_loss")
-        if loss is not None and not math.isfinite(float(loss)):
+        """Loss and figures of the whole split, as if one process had seen it; the decision is at probability 0.5."""
+        logits, target = (torch.cat(part).cpu() for part in zip(*self._seen, strict=True))
+        if self.trainer.world_size > 1:
+            parts: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(parts, (logits, target))
+            logits, target = (torch.cat(part) for part in zip(*parts, strict=True))
+        loss = float(self.loss(logits.to(self.device), target.to(self.device)))
+        if not math.isfinite(loss):
             raise NonFiniteError(
-                f"the validation loss is {float(loss)} after epoch {self.current_epoch}",
-                hint="lower optim.lr, or use trainer.precision=32-true; the best checkpoint so far is kept",
+                f"the validation loss is {loss} after epoch {self.current_epoch + 1}",
+                hint="start a new run with a lower optim.lr, or with trainer.precision=32-true",
             )
+        malignant = logits.double().softmax(1)[:, self._malignant].sum(1).numpy()
+        seen = measure(malignant, np.isin(target.numpy(), self._malignant), 0.5)
+        figures = {f"val_{name}": float(seen[name][0]) for name in FIGURES}
+        # Undefined ones are left out: the AUROC of one class, the precision where nothing is called malignant.
+        self.log_dict({"val_loss": loss, **{name: value for name, value in figures.items() if not math.isnan(value)}})
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the learning rate rises linearly, then falls along a cosine to zero, step by step."""
-        optimizer = torch.optim.AdamW(self.parameters(), self.optim.lr, weight_decay=self.optim.weight_decay)
-        steps = max(1, int(self.trainer.estimated_stepping_batches))
-        rising = max(1, round(self.optim.warmup * steps))
-
-        def scale(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """AdamW and its schedule, stepped with it."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        fused = "mixed" not in self.trainer.precision  # there Lightning refuses to clip the gradients of a fused one
+        return make_optimizer(self.classifier, self.config.optim, steps, fused)

@@ -39,6 +39,13 @@ class Classifier(nn.Module):
         self.normalize = Normalize()
         self.net = net
 
+    def stages(self) -> list[nn.Module]:
+        """The parts that hold weights, from the first convolution to the head."""
+        parts: list[nn.Module] = []
+        for name, part in self.net.named_children():
+            parts += list(part.children()) if name == "features" else [part]
+        return [part for part in parts if any(True for _ in part.parameters())]
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits in the order of the taxonomy's labels."""
         logits: Tensor = self.net(self.normalize(pixels))

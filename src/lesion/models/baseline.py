@@ -1,5 +1,7 @@
 """The small CNN: four blocks 32→64→128→256, made for a CPU."""
 
+from collections import OrderedDict
+
 from torch import nn
 
 WIDTHS = (32, 64, 128, 256)
@@ -16,7 +18,8 @@ def build_baseline(classes: int, dropout: float) -> nn.Module:
     head = nn.Sequential(
         nn.Linear(WIDTHS[-1], 512), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(512, classes)
     )
-    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    parts = {"features": features, "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "head": head}
+    return nn.Sequential(OrderedDict(parts))
 
 
 def _block(narrow: int, wide: int) -> nn.Module:
