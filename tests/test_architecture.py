@@ -12,7 +12,10 @@ from lesion import errors
 from tests.conftest import GOLDEN, REPO
 
 SRC = REPO / "src" / "lesion"
-HEAVY = {"torch", "torchvision", "lightning", "torchmetrics", "onnx", "wandb", "dvc", "omegaconf", "fastapi", "uvicorn"}
+HEAVY = {
+    "torch", "torchvision", "lightning", "torchmetrics", "onnx", "wandb", "dvc", "omegaconf", "fastapi", "uvicorn",
+    "sqlalchemy", "psutil",
+}  # fmt: skip
 
 
 def _modules_after(code: str) -> set[str]:
@@ -100,7 +103,8 @@ def test_no_code_loads_pickles_or_reads_the_environment() -> None:
         text = path.read_text("utf-8")
         assert "weights_only=False" not in text, path
         assert "pickle.load" not in text, path
-        assert "os.environ" not in text, path
+        # W&B takes one of its switches from there alone.
+        assert "os.environ" not in text.replace('os.environ.setdefault("WANDB_ERROR_REPORTING", "false")', ""), path
         assert "yaml.load" not in text, path
 
 

@@ -9,11 +9,14 @@
     │       ├── ImageTooLarge 65  413   … because it is too large
     │       └── NotAnImage   65   415   … because it is no JPEG or PNG
     ├── ArtifactError        65   500   a model file is not ours, damaged or from a newer version
+    ├── StoreError           65   500   a store of runs is not ours, damaged or from a newer version
     ├── NotFoundError        66   404   a file, folder or run does not exist
     ├── RemoteError          69   503   something outside this machine did not answer
     ├── NonFiniteError       70   500   training produced NaN or infinity
+    ├── OutOfMemory          71   503   the memory of the machine or of its accelerator does not suffice
     ├── OutputError          74   500   a result could not be written
     └── Interrupted         130   503   the user stopped it (Ctrl-C)
+        └── Terminated      143   503   … or the system did (SIGTERM)
 
 Exit 0 is success. What is not in this tree is a bug of ours and keeps its traceback.
 """
@@ -84,6 +87,12 @@ class ArtifactError(LesionError):
     exit_code = 65
 
 
+class StoreError(LesionError):
+    """A store of runs is not ours, damaged, or from a newer version."""
+
+    exit_code = 65
+
+
 class NotFoundError(LesionError):
     """A file, folder or run does not exist."""
 
@@ -104,6 +113,13 @@ class NonFiniteError(LesionError):
     exit_code = 70
 
 
+class OutOfMemory(LesionError):
+    """The memory of the machine or of its accelerator does not suffice."""
+
+    exit_code = 71
+    http_status = 503
+
+
 class OutputError(LesionError):
     """A result could not be written."""
 
@@ -115,3 +131,9 @@ class Interrupted(LesionError):
 
     exit_code = 130
     http_status = 503
+
+
+class Terminated(Interrupted):
+    """The system asked it to stop (SIGTERM)."""
+
+    exit_code = 143

@@ -8,7 +8,7 @@ from pathlib import Path
 from lesion.errors import OutputError
 
 
-def write_atomic(path: Path, content: bytes | str) -> None:
+def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
     """Write `content` so that a reader, or a crash, sees the old file or the new one, never half of it.
 
     Raises OutputError when the folder is not writable or the disk is full; the old file is then still there.
@@ -24,13 +24,26 @@ def write_atomic(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         Path(temporary).replace(path)
-    except OSError as error:
+        _sync_folder(path.parent)
+    except BaseException as error:  # a second Ctrl-C, too, leaves no half file behind
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise OutputError(
             f"cannot write {path}: {error.strerror or error}",
             hint="check the folder's permissions and free space",
         ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name outlive a power cut, where folders can be synchronised."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _umask() -> int:

@@ -125,6 +125,40 @@ class TrainReport:
 
 
 @dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """What a training would do and cost."""
+
+    data: DataReport
+    training_images: int
+    """After data.subsample."""
+    images_fingerprint: str
+    """Digest of the content of all images."""
+    tier: str
+    parameters: int
+    recipe: list[str]
+    """How the network is trained, in words."""
+    device: str
+    precision: str
+    batch_size: int
+    steps_per_epoch: int
+    epochs: int
+    """At most; without those that a run to resume has finished."""
+    steps: int
+    seconds_per_epoch: float
+    """From a few measured steps, validation included."""
+    seconds: float
+    """Of all epochs; early stopping may end sooner."""
+    peak_memory: int | None
+    """Bytes at most in use during those steps: of the accelerator, or of the process without one; None if unknown."""
+    run: str
+    """The folder that everything would be written to."""
+    needed: int
+    """Bytes of disk for the checkpoints, approximately."""
+    free: int
+    """Bytes of disk that are free there."""
+
+
+@dataclass(frozen=True, slots=True)
 class ExportReport:
     """A model file that passed its checks."""
 

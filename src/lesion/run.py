@@ -2,10 +2,14 @@
 
 import json
 import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lesion.errors import NotFoundError, OutputError
 from lesion.files import ensure_folder, write_atomic
@@ -27,7 +31,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        """The best checkpoints, named with epoch and validation loss."""
+        """The best and the last checkpoints, named with epoch and validation loss."""
         return self.path / "checkpoints"
 
     @property
@@ -61,6 +65,30 @@ class Run:
         state = {**self.read_state(), **facts}
         write_atomic(self.path / "run.json", json.dumps(state, indent=2, allow_nan=False))
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process that trains this run; a killed one holds nothing, since the system lets go for it.
+
+        Raises OutputError when another process trains it.
+        """
+        path = self.path / "run.lock"
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror}", hint="check its permissions") from error
+        with file:
+            if not _try_lock(file):
+                file.seek(0)
+                raise OutputError(
+                    f"{self.path} is being trained by process {file.read().strip() or 'unknown'}",
+                    hint="wait until it ends, or stop it; then try again",
+                )
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+            file.truncate(0)
+
     @classmethod
     def create(cls, root: Path, tier: str, name: str | None = None) -> "Run":
         """Make a run folder under `root`, called `name` or after the time and the tier.
@@ -86,6 +114,23 @@ def _unused(root: Path, stem: str) -> Path:
             continue
         return path
     raise OutputError(f"cannot make a run folder {stem} in {root}", hint="wait a second, then try again")
+
+
+def _try_lock(file: IO[str]) -> bool:
+    """Lock `file` until it is closed, however the process ends; False when another process has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 30)  # Windows forbids others to read what is locked; the number stands at the start
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def now() -> str:
@@ -117,6 +162,26 @@ def find_run(run: Path | None, runs: Path) -> Run:
     if not Run(run).config.is_file():
         raise NotFoundError(f"{run} is not a run folder: it has no config.yaml", hint=f"name a folder below {runs}/")
     return Run(run)
+
+
+def find_unfinished(run: str | None, runs: Path) -> Run:
+    """The run to go on with: a folder, the name of one in `runs`, or the newest there that is not finished.
+
+    Raises NotFoundError when there is none.
+    """
+    if run is not None:
+        return find_run(Path(run) if Run(Path(run)).config.is_file() else runs / run, runs)
+    states = ((Run(path.parent), Run(path.parent).read_state()) for path in runs.glob("*/run.json"))
+    begun = [
+        (str(state.get("created") or ""), run)
+        for run, state in states
+        if state.get("status") != FINISHED and run.config.is_file()
+    ]
+    if not begun:
+        raise NotFoundError(f"no unfinished run in {runs}", hint="name one: lesion train --resume RUN")
+    newest = max(begun, key=lambda pair: pair[0])[1]
+    log.info("newest unfinished run: %s", newest.path)
+    return newest
 
 
 def find_model(model: Path | None, runs: Path) -> Path:

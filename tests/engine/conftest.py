@@ -1,5 +1,6 @@
 """One small training that the tests of this folder share."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,17 @@ class Trained:
     config: Config
     report: TrainReport
     run: Run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Iterator[None]:
+    """Threads of torch that wait for each other on a busy machine make small batches many times slower."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from lesion.config.load import load_config
 from lesion.data.pixels import decode_rows
 from lesion.data.split import open_dataset
 from lesion.engine import export, quantize
-from lesion.engine.export import Parity, best_checkpoint, export_run, load_network
+from lesion.engine.checkpoint import find_best
+from lesion.engine.export import Parity, export_run, load_network
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError
 from lesion.inference.predictor import Predictor
 from lesion.records import Estimate
@@ -36,7 +37,7 @@ def test_the_file_holds_the_best_weights_and_not_the_last(trained: Trained) -> N
             logits = load_network(path, trained.config)(torch.from_numpy(pixels)).numpy()
         if np.abs(answers - logits).max() < 1e-4:
             agreeing.append(path)
-    assert agreeing == [best_checkpoint(trained.run)]
+    assert agreeing == [find_best(trained.run)]
     assert len(list(trained.run.checkpoints.iterdir())) > 1
 
 
@@ -108,7 +109,7 @@ class _Bomb:
 
 
 def test_a_checkpoint_that_carries_code_is_refused_and_runs_nothing(run_copy: Run, tmp_path: Path) -> None:
-    checkpoint, canary = best_checkpoint(run_copy), tmp_path / "canary"
+    checkpoint, canary = find_best(run_copy), tmp_path / "canary"
     torch.save({"state_dict": _Bomb(canary)}, checkpoint)
     with pytest.raises(ArtifactError, match="not a checkpoint"):
         export_run(run_copy)
@@ -120,7 +121,7 @@ def test_a_checkpoint_that_carries_code_is_refused_and_runs_nothing(run_copy: Ru
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", b"text"], ids=["empty", "half a zip", "text"])
 def test_a_damaged_checkpoint_is_refused(content: bytes, run_copy: Run) -> None:
-    best_checkpoint(run_copy).write_bytes(content)
+    find_best(run_copy).write_bytes(content)
     with pytest.raises(ArtifactError, match="not a checkpoint"):
         export_run(run_copy)
 

@@ -35,7 +35,7 @@ def test_a_run_keeps_all_that_belongs_to_it(trained: Trained) -> None:
 
 def test_the_best_checkpoints_are_named_with_epoch_and_loss(trained: Trained) -> None:
     names = sorted(path.name for path in trained.run.checkpoints.iterdir())
-    assert 1 <= len(names) <= 3
+    assert 1 <= len(names) <= 5
     assert all(re.fullmatch(r"epoch=\d\d-val_loss=\d+\.\d{4}\.ckpt", name) for name in names)
     losses = {name: float(name.partition("val_loss=")[2].removesuffix(".ckpt")) for name in names}
     assert Path(trained.report.best_checkpoint).name == min(losses, key=losses.__getitem__)
@@ -67,7 +67,7 @@ def test_what_can_fail_beforehand_fails_before_the_first_epoch(
     override: str, error: type[Exception], quick: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("no folder")
-    monkeypatch.setattr("lesion.engine.train._fit", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("lesion.engine.train.fit", lambda *_: pytest.fail("training began"))
     text = override.format(file=tmp_path / "file", tmp=tmp_path)
     with pytest.raises(error):
         train(load_config(overrides=[f"data.root={quick.data.root}", f"runs={quick.runs}", *QUICK, text]))
@@ -78,7 +78,7 @@ def test_a_truncated_image_is_named_before_the_first_epoch(
 ) -> None:
     victim = sorted((ham_copy / "HAM10000_images").iterdir())[5]
     victim.write_bytes(victim.read_bytes()[:900])
-    monkeypatch.setattr("lesion.engine.train._fit", lambda *_: pytest.fail("training began"))
+    monkeypatch.setattr("lesion.engine.train.fit", lambda *_: pytest.fail("training began"))
     # Whatever split it fell into: both training and validation are decoded first.
     config = replace(quick, data=replace(quick.data, root=str(ham_copy)))
     with pytest.raises(ImageError, match=victim.name):
@@ -97,7 +97,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best(quick: Config, monkey
     monkeypatch.setattr(LesionModule, "training_step", poisoned)
     with pytest.raises(NonFiniteError, match="nan") as caught:
         train(quick)
-    (run,) = map(Run, Path(quick.runs).iterdir())
+    (run,) = (Run(path) for path in Path(quick.runs).iterdir() if path.is_dir())
     assert run.read_state()["status"] == "failed"
     kept = list(run.checkpoints.iterdir())
     assert [path.name[:8] for path in kept] == ["epoch=00"]
@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_exits_130(lines: int, quick: Config, c
         [sys.executable, "-m", "lesion", "train", *words],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
     for _ in range(1 + lines):
@@ -124,7 +124,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_exits_130(lines: int, quick: Config, c
     assert process.wait(60) == 130
     assert "Traceback" not in rest
     assert "error: training was interrupted" in rest
-    (run,) = map(Run, Path(quick.runs).iterdir())
+    (run,) = (Run(path) for path in Path(quick.runs).iterdir() if path.is_dir())
     assert run.read_state()["status"] == "interrupted"
     process.stderr.close()
     if lines:

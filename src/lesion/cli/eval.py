@@ -20,12 +20,15 @@ def evaluate(
 
     Example: lesion eval --model runs/20261123-101500-baseline --split test
     """
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.reference import find_target, record
+    from lesion.cli.render import show
     from lesion.cli.settings import merge
     from lesion.engine.evaluate import evaluate as measure
-    from lesion.run import find_model, run_of
 
-    path = find_model(model, runs)
-    run = run_of(path)
-    settings = merge(overrides, config, first=[run.config] if run else [])
-    show(measure(path, split, settings, Bars()), as_json)
+    store = merge(overrides, config).tracking.store
+    target = find_target(model, runs, store)
+    settings = merge(overrides, config, first=[target.run.config] if target.run else [])
+    report = measure(target.path, split, settings, Bars())
+    record(target, report, runs, store)
+    show(report, as_json)

@@ -21,7 +21,8 @@ def export(
 
     Example: lesion export --quantize
     """
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
     from lesion.extras import need
     from lesion.run import find_run
 

@@ -8,7 +8,10 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Model = Annotated[
     Path | None,
-    typer.Option(help="A model file or a run folder. Default: the newest finished run.", show_default=False),
+    typer.Option(
+        help="A model file, a run folder, or NAME@ALIAS of `lesion models`. Default: the newest finished run.",
+        show_default=False,
+    ),
 ]
 Runs = Annotated[Path, typer.Option(help="The folder of run folders, where the newest one is looked for.")]
 Files = Annotated[

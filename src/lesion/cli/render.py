@@ -1,4 +1,4 @@
-"""How records and progress look on a terminal; the only file that knows rich."""
+"""How records look on a terminal."""
 
 import logging
 import sys
@@ -18,6 +18,7 @@ from lesion.records import (
     ServeReport,
     StatsReport,
     SynthReport,
+    TrainPlan,
     TrainReport,
     to_dict,
     to_json,
@@ -76,13 +77,17 @@ def _(record: ServeReport) -> None:
 
 @_print.register
 def _(record: DataReport) -> None:
+    _print_splits(record)
+    log.info("written to %s", record.processed)
+
+
+def _print_splits(record: DataReport) -> None:
     print(f"{record.root}: {record.images} images of {record.lesions} lesions, split {record.fingerprint}")
     columns = sorted({name for counts in record.splits.values() for name in counts} - {"images", "lesions"})
     rows = [["split", "images", "lesions", *columns]]
     for split, counts in record.splits.items():
         rows.append([split, *(str(counts.get(name, 0)) for name in ("images", "lesions", *columns))])
     _table(rows)
-    log.info("written to %s", record.processed)
 
 
 @_print.register
@@ -106,7 +111,29 @@ def _(record: TrainReport) -> None:
         f"{record.epochs}, {record.seconds:.0f} s at {record.images_per_second:.0f} images/s"
     )
     _figures(record.validation)
-    log.info("next: lesion eval · lesion predict IMAGE · lesion serve")
+    log.info("next:")
+    for words in ("eval --model {}", "predict IMAGE --model {}", "serve --model {}", "models register {} --name NAME"):
+        log.info("  lesion %s", words.format(f'"{record.run}"' if " " in record.run else record.run))
+
+
+@_print.register
+def _(record: TrainPlan) -> None:
+    _print_splits(record.data)
+    print(f"trained on: {record.training_images} images, fingerprint of all images {record.images_fingerprint}")
+    print(f"network: {record.tier}, {record.parameters / 1e6:.1f} M parameters")
+    print("\n".join(record.recipe))
+    print(f"device: {record.device}, precision {record.precision}")
+    print(f"steps: {record.steps_per_epoch} an epoch, {record.epochs} epochs, {record.steps} in all")
+    memory = "" if record.peak_memory is None else f", up to {record.peak_memory / 1e9:.2f} GB of memory"
+    print(f"time: about {_span(record.seconds_per_epoch)} an epoch, {_span(record.seconds)} in all{memory}")
+    print(f"run: {record.run}; needs {record.needed / 1e6:.0f} MB, {record.free / 1e9:.1f} GB are free")
+    log.info("nothing was trained; `lesion train` without --dry-run does")
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
 @_print.register
@@ -224,35 +251,3 @@ def _table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     # In a pipe there is no width to respect: a reader's `grep` must not meet wrapped lines.
     # No markup: a cell can hold what a stranger wrote into a dataset.
     Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
-
-
-class Bars:
-    """Progress on stderr, when that is a terminal and the log is not silenced."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._task: Any = None
-
-    def begin(self, label: str, total: int, unit: str = "") -> None:
-        """Start a bar of `total` steps, with the rate beside it when they are bytes."""
-        if not sys.stderr.isatty() or not log.isEnabledFor(logging.INFO):
-            return
-        from rich import progress as bars
-        from rich.console import Console
-
-        counts = (bars.DownloadColumn(), bars.TransferSpeedColumn()) if unit == "B" else (bars.MofNCompleteColumn(),)
-        columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), *counts, bars.TimeRemainingColumn())
-        self._bar = bars.Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._bar.add_task(label, total=total)
-        self._bar.start()
-
-    def advance(self, steps: int = 1, **figures: float) -> None:
-        """So many steps further, or back."""
-        if self._bar is not None:
-            self._bar.advance(self._task, steps)
-
-    def end(self) -> None:
-        """Remove the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None

@@ -22,15 +22,16 @@ def serve(
 
     Example: lesion serve --port 8000, then curl -F file=@lesion.jpg localhost:8000/predict
     """
+    from lesion.cli.reference import find_target
     from lesion.cli.render import show
     from lesion.cli.settings import merge
     from lesion.inference.predictor import Predictor
     from lesion.inference.server import create_app, listen, run_server, url_of
     from lesion.records import ServeReport
-    from lesion.run import find_model
 
-    settings = merge(overrides, config, env, {"serve.host": host, "serve.port": port}).serve
-    predictor = Predictor.load(find_model(model, runs), settings.threads)
+    merged = merge(overrides, config, env, {"serve.host": host, "serve.port": port})
+    settings = merged.serve
+    predictor = Predictor.load(find_target(model, runs, merged.tracking.store).path, settings.threads)
     with listen(settings.host, settings.port) as listener:
         show(ServeReport(url_of(listener), predictor.identity), as_json)
         run_server(create_app(predictor, int(settings.max_upload_mb * 2**20)), listener)

@@ -1,10 +1,23 @@
 """`lesion train`."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lesion.cli.options import Environment, Files, Json, Overrides
+
+if TYPE_CHECKING:
+    from lesion.cli.settings import Flags
+    from lesion.config.schema import Config
+    from lesion.run import Run
+
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="Go on with a run: the folder or name that follows, or the newest unfinished one."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure a few steps, show what would be trained, and stop.")]
 
 
 def train(
@@ -17,6 +30,8 @@ def train(
     ] = None,
     config: Files = None,
     env: Environment = None,
+    resume: Resume = False,
+    dry_run: DryRun = False,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the merged configuration, stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -24,18 +39,42 @@ def train(
 
     Example: lesion train --tier baseline --subsample 0.1 trainer.epochs=10
     """
-    from lesion.cli.settings import merge_with_tier
-
-    settings = merge_with_tier(overrides, config, env, {"data.subsample": subsample}, tier)
+    run, settings = (_resume if resume else _start)(overrides, config, env, {"data.subsample": subsample}, tier)
     if print_config:
         from lesion.config.load import to_yaml
 
         print(to_yaml(settings), end="")
         return
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
     from lesion.extras import need
 
     need("train", "torch", "torchvision", "lightning", "torchmetrics", "onnx", "onnxscript")
+    from lesion.engine import plan
     from lesion.engine import train as engine
 
-    show(engine.train(settings, Bars()), as_json)
+    show((plan.plan if dry_run else engine.train)(settings, Bars(), run), as_json)
+
+
+def _start(
+    words: Sequence[str] | None, config: Sequence[Path] | None, env: str | None, flags: "Flags", tier: str | None
+) -> tuple[None, "Config"]:
+    from lesion.cli.settings import merge_with_tier
+
+    return None, merge_with_tier(words, config, env, flags, tier)
+
+
+def _resume(
+    words: Sequence[str] | None, config: Sequence[Path] | None, env: str | None, flags: "Flags", tier: str | None
+) -> tuple["Run", "Config"]:
+    """The run that `words` name, or the newest unfinished one, and its configuration with what else was given."""
+    from lesion.cli.settings import merge
+    from lesion.errors import ConfigError
+    from lesion.run import find_unfinished
+
+    names = [word for word in words or () if "=" not in word or Path(word).is_dir()]
+    overrides = [word for word in words or () if word not in names]
+    if len(names) > 1:
+        raise ConfigError(f"one run expected after --resume, got {', '.join(names)}", hint="resume one at a time")
+    run = find_unfinished(names[0] if names else None, Path(merge(overrides, config, env).runs))
+    return run, merge(overrides, config, env, {**flags, "model.tier": tier}, first=[run.config])

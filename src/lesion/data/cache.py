@@ -54,6 +54,12 @@ class PixelCache:
     place: dict[str, int]
     """image id → index in `pixels`."""
 
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of the content of all image files."""
+        lines = sorted(f"{image},{entry.content}" for image, entry in self.entries.items())
+        return sha256("\n".join(lines).encode())[:12]
+
     def find(self, rows: Sequence[Row]) -> npt.NDArray[np.int64]:
         """The indices of `rows` in `pixels`, (n,)."""
         return np.array([self.place[row.image_id] for row in rows], np.int64)

@@ -21,6 +21,7 @@ from lesion.records import EvalReport, Prediction, to_json
 from lesion.run import run_of
 from lesion.suggest import lookup
 from lesion.taxonomy import MALIGNANT
+from lesion.tracking.store import record_evaluation
 
 BATCH = 16
 
@@ -64,6 +65,7 @@ def evaluate(
     if run:
         write_atomic(run.answers(split), _answers(rows, predictions))
         write_atomic(run.report(split), to_json(report))
+        record_evaluation(chosen.tracking.store, model, split, report.metrics)
     return report
 
 

@@ -17,7 +17,8 @@ from lesion.config.load import fingerprint, load_config
 from lesion.config.schema import Config
 from lesion.data.split import Dataset, open_dataset
 from lesion.engine.calibrate import choose_threshold, fit_temperature
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError, brief
+from lesion.engine.checkpoint import find_best, read_checkpoint
+from lesion.errors import ArtifactError, CheckFailed, brief
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
 from lesion.inference.predictor import Predictor, draw_test_image
@@ -92,7 +93,7 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
     config = load_config([run.config])
     dataset = open_dataset(config.data, progress)
     dataset.require_split(run.read_state().get("split"), run.path)
-    checkpoint = best_checkpoint(run)
+    checkpoint = find_best(run)
     net = load_network(checkpoint, config)
     validation = Validation.of(dataset, config, progress or Silent())
     provenance = {
@@ -113,27 +114,14 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
     return save(artifact, run.model, parity)
 
 
-def best_checkpoint(run: Run) -> Path:
-    """The checkpoint with the lowest validation loss; NotFoundError when the run has none."""
-    named = run.read_state().get("best_checkpoint")
-    if named and (run.path / str(named)).is_file():
-        return run.path / str(named)
-    found = list(run.checkpoints.glob("*val_loss=*.ckpt"))
-    if not found:
-        raise NotFoundError(f"no checkpoint in {run.checkpoints}", hint="the run ended before its first epoch did")
-    return min(found, key=lambda path: float(path.stem.rpartition("val_loss=")[2].partition("-")[0]))
-
-
 def load_network(checkpoint: Path, config: Config) -> Classifier:
     """The network with the checkpoint's weights; ArtifactError when they are not ours or do not fit."""
     labels = Taxonomy.of(config.model.classes, config.data.malignant).labels
     net = build(replace(config.model, pretrained=False, weights=None), len(labels))
+    state, prefix = read_checkpoint(checkpoint)["state_dict"], "classifier."
     try:
-        # weights_only: no code in a checkpoint is ever run.
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-        prefix = "classifier."
         net.load_state_dict({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
-    except Exception as error:  # torch raises a dozen classes for a damaged or hostile file
+    except (RuntimeError, AttributeError) as error:
         raise ArtifactError(
             f"{checkpoint} is not a checkpoint of this run: {brief(error)}",
             hint="use the run folder as `lesion train` wrote it",

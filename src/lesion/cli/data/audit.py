@@ -23,7 +23,8 @@ def audit(
 
     Example: lesion data audit data.root=data/ham10000 --html audit.html
     """
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
     from lesion.cli.settings import merge
     from lesion.data.audit import choose_for_quarantine, examine, judge, require_clean
     from lesion.data.audit_page import render_page

@@ -33,7 +33,8 @@ def download(
 
     Example: lesion data download data/ham10000 --accept-licence
     """
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
     from lesion.data import download as engine
     from lesion.data.publishers import find_source
 

@@ -54,7 +54,8 @@ def import_(
 
     Example: lesion data import photos data/mine --map 'lentigo simplex=skip'
     """
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
     from lesion.data.importing import ImportSpec, import_dataset
 
     columns = {"image": image_column, "label": label_column, "lesion": lesion_column, "age": age_column,

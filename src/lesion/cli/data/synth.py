@@ -21,7 +21,8 @@ def synth(
 
     Example: lesion data synth data/synthetic --lesions 200
     """
-    from lesion.cli.render import Bars, show
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
     from lesion.data.synth import SynthSpec, synthesize
     from lesion.files import ensure_folder
     from lesion.progress import track

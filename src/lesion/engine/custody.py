@@ -1,0 +1,99 @@
+"""One process's hold on a run: alone, and with a true word in run.json on how it ended."""
+
+import errno
+import logging
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from lesion.config.schema import Config
+from lesion.engine.checkpoint import list_checkpoints
+from lesion.engine.interruption import Interruption
+from lesion.errors import Interrupted, LesionError, OutOfMemory, OutputError, brief
+from lesion.run import Run, now
+
+log = logging.getLogger(__name__)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
+NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "not enough memory")  # what torch's allocators say
+
+
+class Custody:
+    """A context around a training.
+
+    Signals end it in an orderly way, and what ends it early is told in the user's words, with what is kept and how to
+    go on; run.json says so, too.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.stop = Interruption()
+        self._run: Run | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Custody":
+        self._stack.enter_context(self.stop)
+        return self
+
+    def lock(self, run: Run) -> None:
+        """Keep other processes from `run`; OutputError when one has it."""
+        self._stack.enter_context(run.lock())
+
+    def begin(self, run: Run, **facts: Any) -> None:
+        """From here on run.json tells how it ends."""
+        run.write_state(status="running", reason=None, ended=None, **facts)
+        self._run = run
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        with self._stack:
+            if error is None:
+                return
+            self.stop.close()
+            told = explain(error, self.config, self.stop)
+            if self._run is not None:
+                told = _note(self._run, told)
+            if told is not error:
+                raise told from error
+
+
+def explain(error: BaseException, config: Config, stop: Interruption) -> BaseException:
+    """The same in the user's words: a signal, a full disk, too little memory; anything else stays as it is."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return stop.error()
+    if isinstance(error, OSError) and error.errno in FULL:
+        return OutputError(f"cannot write: {error.strerror}", hint="free some space")
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    ):
+        size, accumulate = config.trainer.batch_size, config.trainer.accumulate
+        smaller = (
+            f"trainer.batch_size={size // 2} instead of {size}, and with trainer.accumulate={accumulate * 2} instead "
+            f"of {accumulate} to change the weights as before"
+            if size > 1
+            else f"preprocess.size below {config.preprocess.size}"
+        )
+        return OutOfMemory(f"out of memory: {brief(error)}", hint=f"start a new run with {smaller}")
+    return error
+
+
+def _note(run: Run, error: BaseException) -> BaseException:
+    remains = _remains(run)
+    with suppress(OutputError):  # on a full disk the reason still reaches the terminal
+        status = "interrupted" if isinstance(error, Interrupted) else "failed"
+        run.write_state(status=status, reason=str(error) or repr(error), ended=now())
+    if not isinstance(error, LesionError):
+        log.error("%s", remains)
+        return error
+    return type(error)(error.message, hint=f"{error.hint}; {remains}" if error.hint else remains)
+
+
+def _remains(run: Run) -> str:
+    where = f'"{run.path}"' if " " in str(run.path) else str(run.path)
+    if not list_checkpoints(run):
+        return f"no epoch was finished; `lesion train --resume {where}` starts it again"
+    epochs = run.read_state().get("epochs")
+    return (
+        f"{epochs} finished epochs are kept: `lesion train --resume {where}` goes on after them, "
+        f"`lesion export {where}` makes a model of the best so far"
+    )

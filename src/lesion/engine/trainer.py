@@ -1,0 +1,121 @@
+"""Lightning's Trainer as this project uses it."""
+
+import logging
+import random
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import Logger
+
+from lesion.config.schema import Config
+from lesion.engine.average import MovingAverage
+from lesion.engine.checkpoint import CheckpointFiles
+
+
+def make_trainer(
+    config: Config, folder: Path, callbacks: Sequence[L.Callback], loggers: Sequence[Logger], **more: Any
+) -> L.Trainer:
+    """A Trainer for `config` that writes below `folder`; `more` goes to Lightning as it is."""
+    knobs = config.trainer
+    minutes = knobs.max_minutes
+    settings: dict[str, Any] = {
+        "accelerator": knobs.accelerator,
+        "devices": _devices(knobs.devices),
+        "strategy": knobs.strategy,
+        "precision": choose_precision(config),
+        "max_epochs": knobs.epochs,
+        "max_time": {"seconds": round(minutes * 60)} if minutes else None,
+        "accumulate_grad_batches": knobs.accumulate,
+        "gradient_clip_val": knobs.gradient_clip or None,
+        "callbacks": [Reseed(config.seed), *_average(config.optim.ema), *callbacks],
+        "plugins": [CheckpointFiles()],
+        "logger": list(loggers) or False,
+        "default_root_dir": folder,
+        "use_distributed_sampler": False,  # LesionData deals out the rows itself
+        "reload_dataloaders_every_n_epochs": 1,  # order and augmentation are functions of (seed, epoch, index)
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+    }
+    return L.Trainer(**{**settings, **more})
+
+
+class Reseed(L.Callback):
+    """Makes all that is drawn in an epoch a function of (seed, epoch, rank), so that a resumed one draws the same."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """At the first batch: what comes before it in an epoch draws more often when it is not the first of a fit."""
+        if batch_idx == 0:
+            words = (self.seed, trainer.current_epoch, trainer.global_rank, 2)  # 0 and 1: order and augmentation
+            drawn = int(np.random.SeedSequence(words).generate_state(1)[0])
+            random.seed(drawn)
+            np.random.seed(drawn)  # noqa: NPY002 - what libraries draw from
+            torch.manual_seed(drawn)
+
+
+class Patience(EarlyStopping):
+    """Lightning's early stopping, which a resumed run remembers to have happened."""
+
+    def __init__(self, epochs: int) -> None:
+        # Not strict: an epoch that the time limit cut short has no validation loss.
+        super().__init__("val_loss", patience=epochs, mode="min", strict=False, verbose=False)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Train no further epoch when the last one ended the training."""
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
+def _devices(text: str) -> str | int | list[int]:
+    if "," in text:
+        return [int(part) for part in text.split(",") if part.strip()]
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def choose_precision(config: Config) -> Any:
+    """`trainer.precision`, or for "auto" the fastest that trains as well; docs/training.md has the measurement.
+
+    bf16 where the hardware multiplies it: recent GPUs, and CPUs with AVX-512 BF16 or AMX. On a CPU EfficientNet stays
+    in fp32, since depthwise convolutions are slower in bf16. Older GPUs take fp16.
+    """
+    knobs = config.trainer
+    if knobs.precision != "auto":
+        return knobs.precision
+    if torch.cuda.is_available() and knobs.accelerator in ("auto", "gpu", "cuda"):
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    on_cpu = knobs.accelerator == "cpu" or not torch.backends.mps.is_available()
+    fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bf16-mixed" if on_cpu and fast and config.model.tier != "efficientnet" else "32-true"
+
+
+def _average(decay: float) -> list[L.Callback]:
+    return [MovingAverage(decay)] if decay else []
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Lightning's banners and advice go; its errors, and everything of lesion's, stay."""
+    names = ("lightning.pytorch", "lightning.fabric", "lightning")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        for category in (UserWarning, FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=category, module=r"(lightning|torch|torchmetrics)\b")
+        for name in names:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
