@@ -32,6 +32,14 @@ def build_little() -> Classifier:
     return Classifier(nn.Sequential(OrderedDict(parts)))
 
 
+def build_plain(*_: object) -> Classifier:
+    """Nothing that depends on the other images of a batch, or on chance."""
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.ReLU())
+    parts = {"features": nn.Sequential(stem), "pool": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten()}
+    return Classifier(nn.Sequential(OrderedDict({**parts, "head": nn.Linear(8, 7)})))
+
+
 def make_module(config: Config, data: LesionData) -> LesionModule:
     return LesionModule(build_little(), Taxonomy.of("diagnosis"), config, data.train.counts)
 

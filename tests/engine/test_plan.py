@@ -52,5 +52,20 @@ def test_the_recipe_is_in_words() -> None:
     words = " ".join(describe_recipe(config))
     for part in ("random weights", "AdamW", f"learning rate {config.optim.lr:g}", "seven diagnoses"):
         assert part in words
-    for part in ("batches of 32", "gradients of 4 added", "30 minutes"):
+    for part in ("batches of 32 per device", "gradients of 4 added", "30 minutes"):
         assert part in words
+
+
+def test_the_recipe_names_what_is_switched_on_and_nothing_else() -> None:
+    config = Config()
+    config.optim.ema = config.augment.rotate = 0.0
+    plain = " ".join(describe_recipe(config))
+    config.loss.weighting, config.loss.focus, config.loss.smoothing, config.loss.adjustment = 0.5, 2.0, 0.1, 1.0
+    config.augment.hair, config.augment.rotate, config.augment.mixup = 0.25, 90.0, 0.1
+    config.optim.ema, config.optim.freeze, config.data.balance = 0.99, 2, 0.7
+    words = " ".join(describe_recipe(config))
+    named = ("power of -0.5", "exponent 2", "smoothed by 0.1", "adjusted by 1 times", "hairs on 25%", "turns up to 90°",
+             "mixup on 10%", "decay 0.99", "for 2 epochs only the head", "power of -0.7")  # fmt: skip
+    for part in named:
+        assert part in words
+        assert part not in plain

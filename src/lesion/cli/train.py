@@ -18,6 +18,10 @@ Resume = Annotated[
     typer.Option("--resume", help="Go on with a run: the folder or name that follows, or the newest unfinished one."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Measure a few steps, show what would be trained, and stop.")]
+Tune = Annotated[
+    str | None,
+    typer.Option(help="lr or batch-size: suggest a value from a few steps, and stop.", show_default=False),
+]
 
 
 def train(
@@ -32,6 +36,7 @@ def train(
     env: Environment = None,
     resume: Resume = False,
     dry_run: DryRun = False,
+    tune: Tune = None,
     print_config: Annotated[bool, typer.Option("--print-config", help="Print the merged configuration, stop.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -45,15 +50,37 @@ def train(
 
         print(to_yaml(settings), end="")
         return
-    from lesion.cli.bars import Bars
-    from lesion.cli.render import show
     from lesion.extras import need
 
     need("train", "torch", "torchvision", "lightning", "torchmetrics", "onnx", "onnxscript")
-    from lesion.engine import plan
-    from lesion.engine import train as engine
+    if tune is not None:
+        _suggest(settings, tune, run is not None or dry_run, as_json)
+    else:
+        _work(settings, run, dry_run, as_json)
 
-    show((plan.plan if dry_run else engine.train)(settings, Bars(), run), as_json)
+
+def _work(settings: "Config", run: "Run | None", dry_run: bool, as_json: bool) -> None:
+    from lesion.cli.bars import Bars
+    from lesion.cli.render import show
+    from lesion.engine.plan import plan
+    from lesion.engine.ranks import is_first
+    from lesion.engine.train import train
+
+    report = (plan if dry_run else train)(settings, Bars(), run)
+    if is_first():
+        show(report, as_json)
+
+
+def _suggest(settings: "Config", question: str, more: bool, as_json: bool) -> None:
+    from lesion.cli.bars import Bars
+    from lesion.engine.tune import tune
+    from lesion.errors import ConfigError
+    from lesion.records import to_json
+
+    if more:
+        raise ConfigError("--tune goes with neither --resume nor --dry-run", hint="tune first, then train")
+    report = tune(settings, question, Bars())
+    print(to_json(report) if as_json else report.override)
 
 
 def _start(

@@ -93,11 +93,11 @@ class AugmentConfig:
     """Largest free rotation, in degrees either way."""
     scale: float = knob(0.2, at_least=0, at_most=1)
     """Largest zoom: 0.2 makes a lesion up to 20 % larger or smaller."""
-    brightness: float = knob(0.15, at_least=0, at_most=1)
+    brightness: float = knob(0.07, at_least=0, at_most=1)
     """Largest relative change of brightness."""
-    contrast: float = knob(0.15, at_least=0, at_most=1)
+    contrast: float = knob(0.07, at_least=0, at_most=1)
     """Largest relative change of contrast."""
-    colour: float = knob(0.05, at_least=0, at_most=1)
+    colour: float = knob(0.02, at_least=0, at_most=1)
     """Largest relative change of each of red, green and blue."""
     constancy: float = knob(0.0, at_least=0, at_most=1)
     """Share of images whose light is made white (Shades of Gray)."""

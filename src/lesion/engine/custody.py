@@ -3,14 +3,19 @@
 import errno
 import logging
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 
+from lesion.config.load import to_yaml
 from lesion.config.schema import Config
 from lesion.engine.checkpoint import list_checkpoints
 from lesion.engine.interruption import Interruption
+from lesion.engine.launch import worker_command
+from lesion.engine.ranks import Ranks, gather
+from lesion.engine.trainer import make_trainer
 from lesion.errors import Interrupted, LesionError, OutOfMemory, OutputError, brief
 from lesion.run import Run, now
 
@@ -29,12 +34,25 @@ class Custody:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.stop = Interruption()
+        self.ranks = Ranks()
+        """The processes that train together."""
         self._run: Run | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> "Custody":
         self._stack.enter_context(self.stop)
         return self
+
+    def gather(self, *options: str) -> Ranks:
+        """Meet the other processes of this training, if `trainer.devices` or a launcher asks for any.
+
+        Those that are started here run `lesion train` with `options`.
+        """
+        strategy = make_trainer(self.config, Path(), [], [], enable_checkpointing=False).strategy
+        with worker_command(to_yaml(self.config), *options) as command:
+            self.ranks = gather(strategy, command)
+        self._stack.callback(self.ranks.close)
+        return self.ranks
 
     def lock(self, run: Run) -> None:
         """Keep other processes from `run`; OutputError when one has it."""
@@ -50,9 +68,9 @@ class Custody:
             if error is None:
                 return
             self.stop.close()
-            told = explain(error, self.config, self.stop)
+            told = self.ranks.settle(explain(error, self.config, self.stop))
             if self._run is not None:
-                told = _note(self._run, told)
+                told = _note(self._run, told, self.ranks.facts)
             if told is not error:
                 raise told from error
 
@@ -77,11 +95,11 @@ def explain(error: BaseException, config: Config, stop: Interruption) -> BaseExc
     return error
 
 
-def _note(run: Run, error: BaseException) -> BaseException:
+def _note(run: Run, error: BaseException, facts: dict[str, Any]) -> BaseException:
     remains = _remains(run)
     with suppress(OutputError):  # on a full disk the reason still reaches the terminal
         status = "interrupted" if isinstance(error, Interrupted) else "failed"
-        run.write_state(status=status, reason=str(error) or repr(error), ended=now())
+        run.write_state(status=status, reason=str(error) or repr(error), ended=now(), **facts)
     if not isinstance(error, LesionError):
         log.error("%s", remains)
         return error

@@ -55,6 +55,9 @@ class Interruption(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on a signal waits for the end of the step."""
+        for number in self._before:
+            # Lightning put a handler before ours that calls the other processes from wherever this one is.
+            signal.signal(number, self._receive)
         self._in_step = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

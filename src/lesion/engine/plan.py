@@ -5,6 +5,7 @@ import math
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from lesion.config.schema import Config
+from lesion.config.schema import AugmentConfig, Config
 from lesion.engine.checkpoint import epoch_of, find_last
 from lesion.engine.custody import Custody
 from lesion.engine.keeper import BEST, LAST, checkpoint_bytes
@@ -33,21 +34,24 @@ def plan(config: Config, progress: Progress | None = None, resume: Run | None = 
 
     Raises what `train` raises before its first epoch, and OutOfMemory.
     """
-    show = progress or Silent()
-    with Custody(config), quiet():
+    with Custody(config) as custody, quiet():
+        ranks = custody.gather("--dry-run")
+        show = progress if progress and ranks.first else Silent()
         if resume is not None:
-            require_resumable(resume, config)
-        material = prepare(config, show)
+            require_resumable(resume, config, ranks.world)
+        with ranks.in_turn():
+            material = prepare(config, show, fresh=ranks.first)
+        training, validation = len(material.data.train), len(material.data.val)
         done = 0 if resume is None else _epochs_done(resume, material)
         pace = _measure(config, material, show)
     batch, data = config.trainer.batch_size, material.data
-    steps, checks = math.ceil(len(data.train) / batch), math.ceil(len(data.val) / batch)
+    steps, checks = (math.ceil(images / ranks.world / batch) for images in (training, validation))
     seconds = steps * pace.per_step + checks * pace.per_check
     weights = list(material.module.state_dict().values())
     folder = Path(config.runs)
     return TrainPlan(
         data=material.dataset.report(),
-        training_images=len(data.train),
+        training_images=training,
         images_fingerprint=data.fingerprint,
         tier=config.model.tier,
         parameters=count_parameters(material.module.classifier),
@@ -69,19 +73,48 @@ def plan(config: Config, progress: Progress | None = None, resume: Run | None = 
 
 def describe_recipe(config: Config) -> list[str]:
     """How the network is trained, in words."""
-    model, optim, knobs = config.model, config.optim, config.trainer
+    model, optim, knobs, loss = config.model, config.optim, config.trainer, config.loss
     start = f"weights of {model.weights}" if model.weights else "ImageNet weights" if model.pretrained else None
+    losses = [
+        f"classes weighted by their share to the power of -{loss.weighting:g}" if loss.weighting else "",
+        f"logits adjusted by {loss.adjustment:g} times the logarithm of the share" if loss.adjustment else "",
+        f"focal with exponent {loss.focus:g}" if loss.focus else "",
+        f"labels smoothed by {loss.smoothing:g}" if loss.smoothing else "",
+    ]
     return [
-        f"starts from {start or 'random weights'}, seed {config.seed}",
+        f"starts from {start or 'random weights'}, seed {config.seed}"
+        + (f", for {optim.freeze} epochs only the head learns" if optim.freeze else ""),
         f"{'seven diagnoses' if model.classes == 'diagnosis' else 'two classes'}, dropout {model.dropout}",
         f"AdamW, learning rate {optim.lr:g} after {optim.warmup:.0%} warm-up, then a cosine to 0, "
         f"weight decay {optim.weight_decay:g}",
-        f"batches of {knobs.batch_size}"
+        ", ".join(["cross-entropy", *filter(None, losses)]),
+        f"augmented: turns by 90°, mirror images{''.join(_describe_augmentation(config.augment))}",
+        f"batches of {knobs.batch_size} per device"
         + (f", the gradients of {knobs.accumulate} added" if knobs.accumulate > 1 else "")
-        + (f", gradients clipped at {knobs.gradient_clip:g}" if knobs.gradient_clip else ""),
+        + (f", gradients clipped at {knobs.gradient_clip:g}" if knobs.gradient_clip else "")
+        + (
+            f", images drawn by their class's share to the power of -{config.data.balance:g}"
+            if config.data.balance
+            else ""
+        ),
+        f"a moving average of the weights, decay {optim.ema:g}, is validated and exported"
+        if optim.ema
+        else "the weights of each epoch's last step are validated and exported",
         f"at most {knobs.epochs} epochs, ended by {knobs.patience} without a better validation loss"
         + (f" or by {knobs.max_minutes:g} minutes" if knobs.max_minutes else ""),
     ]
+
+
+def _describe_augmentation(config: AugmentConfig) -> Iterator[str]:
+    """What is switched on: how far it goes, or of how many images."""
+    for name, text in (("rotate", "turns up to {:g}°"), ("scale", "zoom"), ("brightness", "brightness"),
+                       ("contrast", "contrast"), ("colour", "colour")):  # fmt: skip
+        if value := getattr(config, name):
+            yield ", " + (text.format(value) if "{" in text else f"{text} up to {value:.0%}")
+    for name, text in (("constancy", "white light"), ("hair", "hairs"), ("ruler", "rulers"),
+                       ("corner", "dark corners"), ("mixup", "mixup"), ("cutmix", "cutmix")):  # fmt: skip
+        if value := getattr(config, name):
+            yield f", {text} on {value:.0%}"
 
 
 def _epochs_done(run: Run, material: Material) -> int:

@@ -24,8 +24,11 @@ def recipe(config: Config) -> str:
     return sha256(repr(list(_decisive(config))).encode())[:12]
 
 
-def require_resumable(run: Run, wanted: Config) -> None:
-    """ConfigError when `run` is finished, its config.yaml was changed, or `wanted` would train other weights."""
+def require_resumable(run: Run, wanted: Config, processes: int = 1) -> None:
+    """ConfigError when `run` is finished, its config.yaml was changed, or `wanted` would train other weights.
+
+    So would another number of `processes`: they share an epoch's images, each with batches of its own.
+    """
     state = run.read_state()
     if state.get("status") == FINISHED:
         raise ConfigError(
@@ -38,6 +41,11 @@ def require_resumable(run: Run, wanted: Config) -> None:
             f"{run.config} is not the configuration that the run began with: it was changed, or this is another "
             "version of lesion",
             hint=f"restore it, or start a new run with `lesion train --config {run.config}`",
+        )
+    if state.get("processes") not in (None, processes):
+        raise ConfigError(
+            f"{run.path} was trained by {state['processes']} processes, one a device, now there are {processes}",
+            hint="resume it with as many devices, or start a new run",
         )
     asked = dict(_decisive(wanted))
     differing = [

@@ -20,6 +20,7 @@ from lesion.engine.guard import Guard
 from lesion.engine.history import carry_over
 from lesion.engine.keeper import Keeper, require_space
 from lesion.engine.module import LesionModule
+from lesion.engine.ranks import Followed
 from lesion.engine.resume import recipe, require_resumable, require_same_data, warn_of_changes
 from lesion.engine.system import DataMetrics, SystemMetrics
 from lesion.engine.tracking import Tracking, open_tracking
@@ -29,7 +30,7 @@ from lesion.errors import ConfigError
 from lesion.files import ensure_folder, write_atomic
 from lesion.models import build, count_parameters
 from lesion.progress import Progress, Silent
-from lesion.records import TrainReport
+from lesion.records import ExportReport, TrainReport
 from lesion.run import FINISHED, Run, now
 from lesion.taxonomy import Taxonomy
 
@@ -61,8 +62,10 @@ def train(config: Config, progress: Progress | None = None, resume: Run | None =
         ConfigError: `resume` is finished, or `config` differs from its own in what decides about its weights.
         Further errors as in `open_dataset`, `models.build` and `Run.create`.
     """
-    show = progress or Silent()
     with Custody(config) as custody, quiet():
+        ranks = custody.gather()
+        show = progress if progress and ranks.first else Silent()
+        config, resume = ranks.broadcast((config, resume))
         run, material = begin(config, custody, show, resume)
         about = {"data": material.data.fingerprint, "split": material.dataset.fingerprint}
         with open_tracking(config, run, about, resume is not None) as tracking:
@@ -72,13 +75,8 @@ def train(config: Config, progress: Progress | None = None, resume: Run | None =
                     f"trainer.max_minutes: {config.trainer.max_minutes} minutes were over before the first epoch was",
                     hint="start a new run that may take longer",
                 )
-            exported = export_run(run, show)
-            run.write_state(status=FINISHED, finished=now(), model=exported.name, validation=exported.validation)
-            tracking.add_artifact(run.path / keeper.name(keeper.best_epoch), "checkpoint")
-            tracking.add_artifact(run.model, "model")
-            if tracking.mirror:
-                tracking.mirror.log_model(run.model, exported.validation)
-            tracking.finish(FINISHED, {f"val_{name}": value for name, value in exported.validation.items()})
+            best = run.path / keeper.name(keeper.best_epoch)
+            exported = ranks.broadcast(finish(run, best, tracking, show) if ranks.first else None)
     return TrainReport(
         run=str(run.path),
         model=exported.model,
@@ -86,7 +84,7 @@ def train(config: Config, progress: Progress | None = None, resume: Run | None =
         parameters=count_parameters(material.module.classifier),
         epochs=max(keeper.losses) + 1,
         best_epoch=keeper.best_epoch + 1,
-        best_checkpoint=str(run.path / keeper.name(keeper.best_epoch)),
+        best_checkpoint=str(best),
         seconds=watch.seconds,
         images_per_second=watch.images_per_second,
         validation=exported.validation,
@@ -94,14 +92,22 @@ def train(config: Config, progress: Progress | None = None, resume: Run | None =
 
 
 def begin(config: Config, custody: Custody, progress: Progress, resume: Run | None = None) -> tuple[Run, Material]:
-    """Check all that can be checked, then make the run's folder or take up `resume`; `custody` is told of it."""
+    """Check all that can be checked, then make the run's folder or take up `resume`; `custody` is told of it.
+
+    Of several processes the first does it, and the others follow: they find the images decoded, and get its weights.
+    """
+    ranks = custody.ranks
+    if not ranks.first:
+        path: Path = ranks.broadcast()
+        return Followed(path, ranks.facts), prepare(config, progress, fresh=False)
     if resume is not None:
         custody.lock(resume)
-        require_resumable(resume, config)
+        require_resumable(resume, config, ranks.world)
     ensure_folder(Path(config.runs) if resume is None else resume.checkpoints)
     material = prepare(config, progress, fresh=resume is None or not list_checkpoints(resume))
     run = _create_run(config, material, custody) if resume is None else _reopen(resume, config, material)
-    custody.begin(run, config=fingerprint(config), recipe=recipe(config))
+    custody.begin(run, config=fingerprint(config), recipe=recipe(config), processes=ranks.world)
+    ranks.broadcast(run.path)
     log.info("%s: %d training images, split %s", run.path, len(material.data.train), material.dataset.fingerprint)
     return run, material
 
@@ -110,9 +116,9 @@ def fit(
     config: Config, run: Run, material: Material, custody: Custody, tracking: Tracking, progress: Progress
 ) -> tuple[Keeper, Watch]:
     """Train after the last checkpoint of `run`, if any, until the last epoch, early stopping or the time limit."""
-    data, module = material.data, material.module
-    last = find_last(run, module.state_dict())
-    keeper, guard = Keeper(run), Guard(run, data, tracking.log_steps)
+    data, module, ranks = material.data, material.module, custody.ranks
+    last = ranks.broadcast(find_last(run, module.state_dict()) if ranks.first else None)
+    keeper, guard = Keeper(run), Guard(run, data, tracking.log_steps if ranks.first else None)
     watch = Watch(progress, guard, config.trainer.epochs, len(data.train))
     rates, patience = LearningRateMonitor("epoch"), Patience(config.trainer.patience)
     figures = [SystemMetrics(), DataMetrics(run.path, data)]
@@ -120,9 +126,10 @@ def fit(
     try:
         trainer = make_trainer(config, run.path, callbacks, tracking.loggers)
         facts = describe_place(trainer)
-        warn_of_changes(run, **facts)
-        run.write_state(**facts)
-        if last is not None:
+        if ranks.first:
+            warn_of_changes(run, **facts)
+            run.write_state(**facts)
+        if last is not None and ranks.first:
             log.info("goes on after %s", last.name)
             carry_over(trainer.loggers, int(read_checkpoint(last)["global_step"]))
         # weights_only: no code in a checkpoint is ever run.
@@ -130,6 +137,18 @@ def fit(
     except SystemExit as error:  # what Lightning makes of a second Ctrl-C
         raise custody.stop.error() from error
     return keeper, watch
+
+
+def finish(run: Run, best: Path, tracking: Tracking, progress: Progress) -> ExportReport:
+    """Export the checkpoint `best` and record that the run is finished."""
+    exported = export_run(run, progress)
+    run.write_state(status=FINISHED, finished=now(), model=exported.name, validation=exported.validation)
+    tracking.add_artifact(best, "checkpoint")
+    tracking.add_artifact(run.model, "model")
+    if tracking.mirror:
+        tracking.mirror.log_model(run.model, exported.validation)
+    tracking.finish(FINISHED, {f"val_{name}": value for name, value in exported.validation.items()})
+    return exported
 
 
 def describe_place(trainer: L.Trainer) -> dict[str, str]:

@@ -17,6 +17,8 @@ from lightning.pytorch.loggers import Logger
 from lesion.config.schema import Config
 from lesion.engine.average import MovingAverage
 from lesion.engine.checkpoint import CheckpointFiles
+from lesion.engine.launch import find_place
+from lesion.engine.ranks import SharedStatistics
 
 
 def make_trainer(
@@ -25,17 +27,20 @@ def make_trainer(
     """A Trainer for `config` that writes below `folder`; `more` goes to Lightning as it is."""
     knobs = config.trainer
     minutes = knobs.max_minutes
+    place = find_place(_devices(knobs.devices))
     settings: dict[str, Any] = {
         "accelerator": knobs.accelerator,
-        "devices": _devices(knobs.devices),
+        "devices": place["devices"],
+        "num_nodes": place["num_nodes"],
         "strategy": knobs.strategy,
+        "sync_batchnorm": _on_gpu(config),  # torch has none for CPUs; on one device it changes nothing
         "precision": choose_precision(config),
         "max_epochs": knobs.epochs,
         "max_time": {"seconds": round(minutes * 60)} if minutes else None,
         "accumulate_grad_batches": knobs.accumulate,
         "gradient_clip_val": knobs.gradient_clip or None,
-        "callbacks": [Reseed(config.seed), *_average(config.optim.ema), *callbacks],
-        "plugins": [CheckpointFiles()],
+        "callbacks": [Reseed(config.seed), *_average(config.optim.ema), SharedStatistics(), *callbacks],
+        "plugins": [CheckpointFiles(), *place["plugins"]],
         "logger": list(loggers) or False,
         "default_root_dir": folder,
         "use_distributed_sampler": False,  # LesionData deals out the rows itself
@@ -93,11 +98,15 @@ def choose_precision(config: Config) -> Any:
     knobs = config.trainer
     if knobs.precision != "auto":
         return knobs.precision
-    if torch.cuda.is_available() and knobs.accelerator in ("auto", "gpu", "cuda"):
+    if _on_gpu(config):
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     on_cpu = knobs.accelerator == "cpu" or not torch.backends.mps.is_available()
     fast = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return "bf16-mixed" if on_cpu and fast and config.model.tier != "efficientnet" else "32-true"
+
+
+def _on_gpu(config: Config) -> bool:
+    return torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
 
 
 def _average(decay: float) -> list[L.Callback]:
