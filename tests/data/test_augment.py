@@ -37,7 +37,7 @@ from lesion.data.overlays import draw_hairs, draw_rulers  # noqa: E402
 CPU = torch.device("cpu")
 LARGEST = float(np.nextafter(np.float32(1), np.float32(0)))
 LIGHT = (BRIGHTNESS, CONTRAST, RED, GREEN, BLUE)
-LIT = AugmentConfig(rotate=0, scale=0)  # symmetries and light
+LIT = AugmentConfig(rotate=0, scale=0, brightness=0.15, contrast=0.15, colour=0.05)  # symmetries and light
 STILL = AugmentConfig(rotate=0, scale=0, brightness=0, contrast=0, colour=0)  # symmetries only
 EVERYTHING = AugmentConfig(rotate=90, scale=0.3, constancy=0.5, hair=0.5, ruler=0.5, corner=0.5)
 MIXED = AugmentConfig(mixup=0.4, cutmix=0.4)

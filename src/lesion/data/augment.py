@@ -18,7 +18,7 @@ DRAWS = 19
  CORNER, RADIUS, MIX, SHARE, LEFT, TOP) = range(DRAWS)  # fmt: skip
 NORM = 6  # of Shades of Gray, Finlayson & Trezzi 2004; 6 is best on natural and on skin images
 DARK_CORNER = (0.85, 1.25)  # radius of the lit circle in half sides
-CHUNK = 8  # images at once on a CPU: the intermediate floats of more leave its cache
+CHUNK = 16  # images at once on a CPU: the intermediate floats of more leave its cache
 Pixels = torch.Tensor
 Light = Callable[[torch.Tensor], torch.Tensor]
 

@@ -75,7 +75,7 @@ class Whitening:
     def apply(self, raw: Array, place: int) -> Array:
         """Whitened rows of unit length from what `measure` says of one place, (n, 128)."""
         part = int(place == WHOLE)
-        rows = (raw - self.means[part]) @ self.roots[part]
+        rows = np.asarray((raw - self.means[part]) @ self.roots[part], np.float32)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True) + np.float32(1e-6)
         return rows
 
