@@ -2,9 +2,10 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from bench.pairs import Row, compare
+from bench.pairs import Row, Run, compare
 
 SIZE = 128
 BATCH = 32
@@ -19,6 +20,7 @@ def _measure_prepare(folder: Path, root: Path) -> list[Row]:
     from PIL import Image
 
     from lesion.config.schema import DataConfig
+    from lesion.data.audit import audit
     from lesion.data.split import open_dataset
     from lesion.preprocess import PreprocessSpec
 
@@ -28,12 +30,12 @@ def _measure_prepare(folder: Path, root: Path) -> list[Row]:
         folder / "png",
     )
 
-    def prepare() -> None:
-        open_dataset(config).open_cache(spec, config.workers)
+    def prepare(**changes: bool) -> None:
+        open_dataset(replace(config, **changes)).open_cache(spec, config.workers)
 
-    def prepare_from_nothing() -> None:
+    def start_over(**changes: bool) -> None:
         shutil.rmtree(folder / "processed", ignore_errors=True)
-        prepare()
+        prepare(**changes)
 
     def save_pngs() -> None:
         shutil.rmtree(pngs, ignore_errors=True)
@@ -41,11 +43,15 @@ def _measure_prepare(folder: Path, root: Path) -> list[Row]:
         for path in sorted((root / "HAM10000_images").glob("*.jpg")):
             Image.open(path).convert("RGB").resize((SIZE, SIZE)).save(pngs / f"{path.stem}.png")
 
-    first = compare(
-        "prepare, from nothing", prepare_from_nothing, "Pillow loop to PNG", save_pngs, repeats=2, warm_ups=0
-    )
-    again = compare("prepare, again", prepare, "from nothing", prepare_from_nothing, repeats=2, warm_ups=1)
-    return [first, again]
+    def against_loop(name: str, run: Run, repeats: int = 1) -> Row:
+        return compare(name, run, "Pillow loop to PNG", save_pngs, repeats, warm_ups=0)
+
+    return [
+        against_loop("prepare, near-duplicates not sought", lambda: start_over(near_duplicates=False)),
+        against_loop("prepare, from nothing", start_over, repeats=3),
+        compare("prepare, again", prepare, "from nothing", start_over, repeats=2, warm_ups=0),
+        against_loop("audit", lambda: audit(root, folder / "processed", config.workers)),
+    ]
 
 
 def _measure_epoch(folder: Path, native: Path) -> Row:
