@@ -29,7 +29,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "twice the change of light": ("augment.brightness=0.15", "augment.contrast=0.15", "augment.colour=0.05"),
     "hairs, rulers, dark corners": ("augment.hair=0.3", "augment.ruler=0.1", "augment.corner=0.3"),
     "colour constancy": ("augment.constancy=0.5",),
-    "no moving average": ("optim.ema=0",),
+    "moving average of the weights": ("optim.ema=0.998",),
     "shorter warm-up": ("optim.warmup=0.05",),
 }
 

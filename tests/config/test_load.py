@@ -214,7 +214,8 @@ def test_a_word_without_key_or_equals_sign_is_refused_with_an_example(word: str)
 
 
 def test_a_section_given_one_value_names_the_keys_inside(tmp_path: Path) -> None:
-    says = "'optim' is a section; set one of optim.lr, optim.weight_decay, optim.warmup"
+    says = "'optim' is a section; set one of optim.lr, optim.weight_decay, optim.warmup, "
+    says += "optim.layer_decay, optim.freeze, optim.ema"
     assert refuse("optim=adam").message == f"command line: {says}"
     file = write(tmp_path, "optim: adam\n")
     assert refuse(files=(file,)).message == f"{file}: {says}"

@@ -141,7 +141,7 @@ class OptimConfig:
     """Each stage learns at this multiple of the rate of the next one, towards the head."""
     freeze: int = knob(0, at_least=0)
     """Epochs in which only the head learns."""
-    ema: float = knob(0.998, at_least=0, at_most=0.99999)
+    ema: float = knob(0.0, at_least=0, at_most=0.99999)
     """Decay per step of the moving average of the weights that is validated and exported; 0 is none."""
 
 
