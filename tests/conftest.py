@@ -1,6 +1,7 @@
 """What the tests share: a small synthetic dataset, a tiny model without torch, the command line in this process."""
 
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from lesion.cli.app import main
 
 GOLDEN = Path(__file__).parent / "golden"
 REPO = Path(__file__).parents[1]
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and the programs they start would, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
