@@ -87,7 +87,7 @@ def _print_splits(record: DataReport) -> None:
     rows = [["split", "images", "lesions", *columns]]
     for split, counts in record.splits.items():
         rows.append([split, *(str(counts.get(name, 0)) for name in ("images", "lesions", *columns))])
-    _table(rows)
+    print_table(rows)
 
 
 @_print.register
@@ -99,7 +99,7 @@ def _(record: AuditReport) -> None:
         first = ", ".join(" = ".join(finding.images[:2]) for finding in found[:2]) + (", …" if count > 2 else "")
         rows.append([found[0].title, found[0].severity, str(count), first])
     if record.findings:
-        _table(rows)
+        print_table(rows)
     else:
         print("nothing was found")
 
@@ -162,7 +162,7 @@ def _(record: EvalReport) -> None:
         value = "–" if estimate.value is None else f"{estimate.value:.3f}"
         interval = "–" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
         rows.append([name.replace("_", " "), value, interval])
-    _table(rows)
+    print_table(rows)
     cells = record.confusion
     print(f"malignant: {cells['tp']} found, {cells['fn']} missed; benign: {cells['tn']} cleared, {cells['fp']} alarmed")
     log.info("%s", NOTICE)
@@ -172,7 +172,7 @@ def _(record: EvalReport) -> None:
 def _(record: ImportReport) -> None:
     how = "linked" if record.linked else "copied"
     print(f"{record.root}: {record.images} images of {record.lesions} lesions, {how} from {record.source}")
-    _table([["diagnosis", "labels", "images"], *_to_import_rows(record)], texts=2)
+    print_table([["diagnosis", "labels", "images"], *_to_import_rows(record)], texts=2)
     for why, names in record.left_out.items():
         print(f"left out, {why}: {len(names)} ({_first(names)})")
     if record.renamed:
@@ -207,7 +207,7 @@ def _(record: StatsReport) -> None:
             share = f"{counts['images'] / record.images:.1%}"
             figures = (str(counts["images"]), share, str(counts["lesions"]), str(counts["malignant"]))
             rows.append([name, _printable(value), *figures])
-    _table(rows, texts=2)
+    print_table(rows, texts=2)
     sizes = ", ".join(f"{size}: {count}" for size, count in record.images_per_lesion.items())
     print(f"lesions by number of images: {sizes}")
     print("missing: " + (", ".join(f"{name} {count}" for name, count in record.missing.items() if count) or "nothing"))
@@ -227,7 +227,7 @@ def _(record: DownloadReport) -> None:
     for file in record.files:
         size = "?" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
         rows.append([file.name, size, "there" if file.done else file.url])
-    _table(rows)
+    print_table(rows)
     if record.subset:
         print(f"and {record.subset} images one by one")
     print(f"needs {record.needed / 1e9:.2f} GB in {record.root}, {record.free / 1e9:.2f} GB are free")
@@ -239,7 +239,8 @@ def _figures(figures: dict[str, float | None]) -> None:
     print("validation: " + ", ".join(parts))
 
 
-def _table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+def print_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
+    """Print rows without lines, the first as head; the first `texts` columns are words, the rest figures."""
     from rich.console import Console
     from rich.table import Table
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lesion.cli.render import _table as print_table
+from lesion.cli.render import print_table
 from lesion.cli.runs.tables import to_local
 from lesion.records import to_json
 from lesion.tracking.texts import show_figure

@@ -43,7 +43,7 @@ def compare(
     with open_store(runs, store, config, env) as opened:
         found = {entry.id: entry for entry in (find_run(opened, name) for name in names)}
         details = [read_detail(opened, entry) for entry in found.values()]
-    print_comparison(details, all_parameters, as_json)
-    if html:
+    if html:  # before the table: a reader of it may close the pipe early
         write_atomic(html, render_page(details, all_parameters))
         logging.getLogger("lesion.cli").info("written to %s", html)
+    print_comparison(details, all_parameters, as_json)

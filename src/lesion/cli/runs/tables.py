@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from lesion.cli.render import _table as print_table
+from lesion.cli.render import print_table
 from lesion.records import Estimate, to_json
 from lesion.tracking.entries import Curve, RunDetail, RunEntry, drop_groups, find_best, find_differences, is_less_better
 from lesion.tracking.texts import show_figure, show_parameter, show_seconds
