@@ -19,6 +19,7 @@ from lesion.engine.export import export_run
 from lesion.engine.guard import Guard
 from lesion.engine.history import carry_over
 from lesion.engine.keeper import Keeper, require_space
+from lesion.engine.memory import keep_freed_memory
 from lesion.engine.module import LesionModule
 from lesion.engine.ranks import Followed
 from lesion.engine.resume import recipe, require_resumable, require_same_data, warn_of_changes
@@ -163,6 +164,7 @@ def describe_place(trainer: L.Trainer) -> dict[str, str]:
 
 def prepare(config: Config, progress: Progress, fresh: bool = True) -> Material:
     """Data and network; without `fresh` no pretrained weights are fetched, since a checkpoint will bring its own."""
+    keep_freed_memory()
     dataset = open_dataset(config.data, progress)
     L.seed_everything(config.seed, workers=True, verbose=False)
     taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
