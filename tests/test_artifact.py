@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lesion.artifact import FORMAT, Artifact, Manifest, SelfTest
+from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, NotFoundError
+from lesion.manifest import FORMAT, Manifest, SelfTest
 from lesion.preprocess import PreprocessSpec
 from lesion.taxonomy import Taxonomy
 from tests.conftest import GOLDEN

@@ -7,91 +7,17 @@ them as metadata, and they are written and checked here without the `onnx` packa
     [ graph ][ lesion.manifest = JSON ][ lesion.seal = SHA-256 of all bytes before this entry ]
 """
 
-import json
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lesion.errors import ArtifactError, NotFoundError
 from lesion.files import sha256
-from lesion.preprocess import PreprocessSpec
-from lesion.taxonomy import Taxonomy
-
-FORMAT = 1
-"""Grows when an old reader would misunderstand a new file."""
+from lesion.manifest import Manifest
 
 _METADATA_PROPS = 14 << 3 | 2  # ModelProto.metadata_props, length-delimited
 _KEY, _VALUE = 1 << 3 | 2, 2 << 3 | 2  # StringStringEntryProto
 _MANIFEST, _SEAL = b"lesion.manifest", b"lesion.seal"
-
-
-@dataclass(frozen=True, slots=True)
-class SelfTest:
-    """What the model must answer to the drawn test image (`inference.predictor.draw_test_image`)."""
-
-    probabilities: tuple[float, ...]
-    tolerance: float
-    """Largest allowed difference of a probability."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """All that a reader needs besides the graph. Nothing here has a default: a missing entry is an error."""
-
-    name: str
-    taxonomy: Taxonomy
-    preprocess: PreprocessSpec
-    temperature: float
-    """Logits are divided by it before the softmax; > 0 (Guo et al. 2017, arXiv:1706.04599)."""
-    threshold: float
-    """Malignant when the malignant probability is at least this; in [0, 1]."""
-    self_test: SelfTest
-    provenance: dict[str, Any]
-    """Recorded facts: version, run, configuration and split fingerprints, validation figures, parity."""
-    format: int = FORMAT
-
-    def dumps(self) -> str:
-        """The manifest as JSON."""
-        return json.dumps(asdict(self), allow_nan=False, sort_keys=True)
-
-    @classmethod
-    def loads(cls, text: str) -> "Manifest":
-        """The inverse of `dumps`; ArtifactError when something is missing, wrong or newer."""
-        try:
-            data = json.loads(text)
-            if data["format"] > FORMAT:
-                raise ArtifactError(
-                    f"the model file has format {data['format']}, this lesion reads up to {FORMAT}",
-                    hint="upgrade lesion, or export the model again with this version",
-                )
-            manifest = cls(
-                name=_text(data["name"]),
-                taxonomy=Taxonomy(_texts(data["taxonomy"]["labels"]), _texts(data["taxonomy"]["malignant"])),
-                preprocess=PreprocessSpec.of(data["preprocess"]),
-                temperature=_number(data["temperature"]),
-                threshold=_number(data["threshold"]),
-                self_test=SelfTest(
-                    tuple(map(_number, data["self_test"]["probabilities"])), _number(data["self_test"]["tolerance"])
-                ),
-                provenance={**data["provenance"]},
-                format=int(data["format"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise ArtifactError(f"the model file's manifest is not understood: {error!r}") from error
-        manifest._check()
-        return manifest
-
-    def _check(self) -> None:
-        if not self.temperature > 0 or not 0 <= self.threshold <= 1:
-            raise ArtifactError(
-                f"the manifest has temperature {self.temperature} and threshold {self.threshold}; "
-                "a positive number and one in [0, 1] expected"
-            )
-        labels, malignant = self.taxonomy.labels, self.taxonomy.malignant_outputs
-        one_each = len(set(labels)) == len(labels) == len(self.self_test.probabilities)
-        if not one_each or not 0 < len(malignant) < len(labels):
-            raise ArtifactError("the manifest's labels, malignant labels and self-test do not fit together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,25 +74,6 @@ class Artifact:
     def with_provenance(self, **facts: Any) -> Manifest:
         """The manifest with `facts` added to its provenance."""
         return replace(self.manifest, provenance={**self.manifest.provenance, **facts})
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a text expected, got {value!r}")
-    return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"a list expected, got {values!r}")
-    return tuple(map(_text, values))
-
-
-def _number(value: Any) -> float:
-    # To Python, True is a number, and so is what JSON's 1e999 becomes.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TypeError(f"a finite number expected, got {value!r}")
-    return float(value)
 
 
 def _entry(key: bytes, value: bytes) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 SCHEMA = 1  # of every JSON document that lesion prints; grows when a field changes its meaning or goes away
+REFER = "refer"  # the third answer: a person should look
 NOTICE = "Research software, not a medical device: never use it to decide about a patient."
 
 
@@ -18,6 +19,10 @@ class Prediction:
     """"malignant" or "benign": malignant when its probability reaches the model's operating point."""
     confidence: float
     """The probability of `prediction`, in [0, 1]; below 0.5 when the operating point lies below it."""
+    decision: str
+    """`prediction`, or "refer" when the model should not be asked alone."""
+    flags: tuple[str, ...]
+    """Why to refer: "uncertain", or what is unusual about the image; empty when there is no reason."""
     class_probabilities: dict[str, float]
     """Calibrated probabilities of "benign" and "malignant"; they add up to 1."""
     diagnosis_probabilities: dict[str, float] | None

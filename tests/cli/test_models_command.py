@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from lesion.artifact import Artifact
+from lesion.cli.reference import find_target
+from lesion.errors import NotFoundError
 from lesion.run import FINISHED, Run, now
 from tests.conftest import GOLDEN, Cli
 
@@ -120,6 +122,27 @@ def test_a_mistake_is_one_clear_error(
     assert outcome.code == code
     assert said in outcome.err
     assert outcome.out == ""
+
+
+@pytest.mark.parametrize(
+    "words", [["predict", "{image}", "--model"], ["eval", "--model"], ["serve", "--model"], ["models", "show"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_text_too_long_for_a_path_is_no_model(words: list[str], here: Path, image: Path, cli: Cli) -> None:
+    cli("models", "register", "--name", "ham")
+    long = "a" * 300
+    for word in (long, f"{long}@production", f"ham@{long}", f"{long}/model.onnx"):
+        outcome = cli(*(each.format(image=image) for each in words), word)
+        assert outcome.code in (2, 66)
+        assert outcome.err.startswith("error: ")
+        assert outcome.out == ""
+
+
+@pytest.mark.parametrize("word", ["a\0b", "a\0b@production", "x/a\0b"])
+def test_a_text_with_nul_is_no_model(word: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no such model: '") as caught:
+        find_target(Path(word), tmp_path)
+    assert caught.value.hint
 
 
 def test_an_existing_file_wins_over_a_reference(here: Path, tiny: Path, image: Path, cli: Cli) -> None:

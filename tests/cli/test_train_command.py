@@ -42,6 +42,7 @@ def test_the_newest_unfinished_run_is_found_or_one_by_name_or_folder(tmp_path: P
         (["--resume", "open", "seed=5", "lr=3"], 2, "unknown key 'lr'; did you mean 'optim.lr'?"),
         (["--resume", "open", "--tier", "resnet"], 2, "model.tier: baseline in the run, resnet asked for"),
         (["open"], 2, "is not of the form key=value"),
+        (["--resume", "open", f"model.tier={'t' * 300}"], 2, "model.tier: one of baseline"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )  # fmt: skip

@@ -376,6 +376,14 @@ def test_the_largest_validation_and_test_that_leave_something_are_accepted() -> 
     assert load_config(overrides=["data.val=0.5", "data.test=0.49"]).data.test == 0.49
 
 
+def test_mixup_and_cutmix_must_not_claim_more_than_all_images(tmp_path: Path) -> None:
+    says = "augment.mixup and augment.cutmix: at most 1 together expected, got 1.1"
+    file = write(tmp_path, "augment: {mixup: 0.6}\n")
+    assert refuse("augment.cutmix=0.5", files=(file,)).message == f"command line: {says}"
+    assert refuse(files=(write(tmp_path, "augment: {mixup: 0.6, cutmix: 0.5}\n"),)).message == f"{file}: {says}"
+    assert load_config(overrides=["augment.mixup=0.7", "augment.cutmix=0.3"]).augment.cutmix == 0.3
+
+
 def change(value: Any, key: str) -> Any:
     if isinstance(value, bool):
         return not value

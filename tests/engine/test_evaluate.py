@@ -11,8 +11,8 @@ from lesion.data.split import open_dataset
 from lesion.engine.evaluate import evaluate
 from lesion.errors import ConfigError, DataError
 from lesion.inference.predictor import Predictor
-from lesion.inference.server import create_app
 from lesion.run import Run
+from lesion.serve.app import create_app
 from tests.conftest import Cli
 from tests.engine.conftest import Trained
 

@@ -13,7 +13,8 @@ from lesion.data.pixels import decode_rows
 from lesion.data.split import open_dataset
 from lesion.engine import export, quantize
 from lesion.engine.checkpoint import find_best
-from lesion.engine.export import Parity, export_run, load_network
+from lesion.engine.export import export_run, load_network
+from lesion.engine.parity import Parity
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError
 from lesion.inference.predictor import Predictor
 from lesion.records import Estimate

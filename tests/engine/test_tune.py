@@ -11,8 +11,9 @@ from lesion.data.datamodule import LesionData
 from lesion.data.split import open_dataset
 from lesion.engine.train import Material
 from lesion.engine.trainer import quiet
-from lesion.engine.tune import HIGHEST, LOWEST, find_batch_size, find_lr, tune
+from lesion.engine.tune import HIGHEST, LOWEST, STEPS, find_batch_size, find_lr, tune
 from lesion.errors import ConfigError
+from lesion.progress import Silent
 from tests.conftest import Cli
 from tests.engine.conftest import QUICK
 from tests.engine.little import copy_state, make_module, same
@@ -28,33 +29,57 @@ def material(quick: Config) -> Material:
     return Material(dataset, data, make_module(quick, data))
 
 
-def test_a_learning_rate_is_found_and_the_weights_come_back(material: Material, quick: Config) -> None:
-    before = copy_state(material.module)
+class Count(Silent):
+    """How far a bar came."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.open = False
+
+    def begin(self, label: str, total: int, unit: str = "") -> None:
+        self.open = True
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self.steps += steps
+
+    def end(self) -> None:
+        self.open = False
+
+
+def test_a_learning_rate_is_found_and_the_weights_come_back(
+    material: Material, quick: Config, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, counts = copy_state(material.module), Count()
     with quiet():
-        found = find_lr(quick, material)
+        found = find_lr(quick, material, counts)
     assert LOWEST < found < HIGHEST
+    assert 1 < counts.steps <= STEPS
+    assert not counts.open
+    assert capsys.readouterr() == ("", "")  # Lightning has a bar of its own
     assert same(copy_state(material.module), before)
     assert not Path(quick.runs).exists()
 
 
+@pytest.mark.parametrize(("fits", "found"), [(20, 16), (999, 64)])
 def test_the_largest_batch_that_fits_is_found(
-    material: Material, quick: Config, monkeypatch: pytest.MonkeyPatch
+    fits: int, found: int, material: Material, quick: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert 64 <= len(material.data.train) < 128
     from lesion.engine.module import LesionModule
 
     healthy, tried = LesionModule.training_step, []
 
     def step(self: LesionModule, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
         tried.append(len(batch["target"]))
-        if len(batch["target"]) > 20:
+        if len(batch["target"]) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return healthy(self, batch, index)
 
     monkeypatch.setattr(LesionModule, "training_step", step)
     before = copy_state(material.module)
     with quiet():
-        assert find_batch_size(quick, material) == 16
-    assert max(tried) == 32
+        assert find_batch_size(quick, material, Silent()) == found
+    assert max(tried) == max(32, found)
     assert same(copy_state(material.module), before)
 
 

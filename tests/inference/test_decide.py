@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lesion.artifact import Artifact, Manifest
+from lesion.artifact import Artifact
 from lesion.errors import CheckFailed
 from lesion.inference.decide import decide, to_malignant, to_probabilities
 from lesion.taxonomy import Taxonomy

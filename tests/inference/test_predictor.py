@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import lesion
-from lesion.artifact import Artifact, SelfTest
+from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, CheckFailed, ImageError, NotAnImage, NotFoundError
 from lesion.inference.predictor import Predictor, draw_test_image
 from lesion.preprocess import PreprocessSpec
@@ -309,10 +309,10 @@ def test_predicting_and_serving_load_nothing_of_training() -> None:
 import json, sys
 import lesion
 early = sorted(name for name in ("onnxruntime", "numpy", "PIL") if name in sys.modules)
-import lesion.inference.server
+import lesion.serve.app
 from lesion.inference.predictor import draw_test_image
 predictor = lesion.load(sys.argv[1])
-lesion.inference.server.create_app(predictor)
+lesion.serve.app.create_app(predictor)
 answer = predictor.predict(draw_test_image()).prediction
 heavy = ("torch", "torchvision", "torchmetrics", "lightning", "wandb", "onnx", "dvc", "matplotlib", "pandas")
 print(json.dumps([answer, early, [name for name in heavy if name in sys.modules]]))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion.errors import LesionError
+from lesion.errors import LesionError, NotFoundError
 from lesion.records import EvalReport
 from lesion.run import Run, find_model, run_of
 
@@ -29,9 +29,10 @@ class Target:
 def find_target(model: Path | None, runs: Path, store: str | None = None) -> Target:
     """The model file meant; NAME@VERSION and NAME@ALIAS are looked up in the registry unless such a file exists.
 
-    The registry's file is checked to be the registered one.
+    The registry's file is checked to be the registered one. Raises NotFoundError for what no file can be called.
     """
     word = "" if model is None else str(model)
+    _require_possible(Path(word))
     if "@" not in word or "/" in word or "\\" in word or Path(word).exists():
         path = find_model(model, runs)
         return Target(path, run_of(path), None)
@@ -55,3 +56,13 @@ def record(target: Target, report: EvalReport, runs: Path, store: str | None) ->
             registry.record(target.version, report)
     except LesionError as error:
         log.warning("the registry does not know of this evaluation: %s", error.message)
+
+
+def _require_possible(path: Path) -> None:
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return  # whoever reads it says so
+    except (OSError, ValueError) as error:  # too long, a NUL, a folder that may not be entered
+        reason = getattr(error, "strerror", None) or error
+        raise NotFoundError(f"no such model: {str(path)!r}: {reason}", hint="`lesion models list` shows all") from error

@@ -26,8 +26,8 @@ def serve(
     from lesion.cli.render import show
     from lesion.cli.settings import merge
     from lesion.inference.predictor import Predictor
-    from lesion.inference.server import create_app, listen, run_server, url_of
     from lesion.records import ServeReport
+    from lesion.serve.app import create_app, listen, run_server, url_of
 
     merged = merge(overrides, config, env, {"serve.host": host, "serve.port": port})
     settings = merged.serve

@@ -1,5 +1,6 @@
 """`lesion train`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +100,8 @@ def _resume(
     from lesion.errors import ConfigError
     from lesion.run import find_unfinished
 
-    names = [word for word in words or () if "=" not in word or Path(word).is_dir()]
+    # Path.is_dir() raises for a word that is too long for a path.
+    names = [word for word in words or () if "=" not in word or os.path.isdir(word)]  # noqa: PTH112
     overrides = [word for word in words or () if word not in names]
     if len(names) > 1:
         raise ConfigError(f"one run expected after --resume, got {', '.join(names)}", hint="resume one at a time")

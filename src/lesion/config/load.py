@@ -164,7 +164,7 @@ def _out_of_range(config: Config, origins: Mapping[str, str]) -> list[str]:
 
 def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
     """Values that are right alone but not together: their keys, and what is wrong."""
-    data = config.data
+    data, augment = config.data, config.augment
     if data.val + data.test >= 1:
         yield ("data.test", "data.val"), "data.val and data.test leave nothing for training"
     if data.folds == 1:
@@ -173,6 +173,11 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield (
             ("data.val_fold", "data.folds"),
             f"data.val_fold: less than data.folds ({data.folds}) expected, got {data.val_fold}",
+        )
+    if augment.mixup + augment.cutmix > 1:
+        yield (
+            ("augment.cutmix", "augment.mixup"),
+            f"augment.mixup and augment.cutmix: at most 1 together expected, got {augment.mixup + augment.cutmix:g}",
         )
 
 

@@ -4,25 +4,11 @@ docs/config.md is generated from this file.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+
+from lesion.config.knob import knob
+from lesion.config.serving import ServeConfig
 
 TIERS = ("baseline", "resnet", "efficientnet")
-
-
-def knob(
-    default: Any,
-    *,
-    choices: tuple[str, ...] = (),
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-) -> Any:
-    """A field with a default and the values it may take; `config.load` checks them all at once."""
-    limits = {"choices": choices, "at_least": at_least, "above": above, "at_most": at_most}
-    metadata = {name: limit for name, limit in limits.items() if limit not in (None, ())}
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -177,6 +163,10 @@ class EvalConfig:
 
     sensitivity: float = knob(0.95, above=0, at_most=1)
     """The operating point: the threshold is the highest with at least this sensitivity on validation."""
+    coverage: float = knob(0.9, above=0.5, at_most=0.999)
+    """Share of the lesions of each class that the conformal sets cover; who is not certain by them is referred."""
+    acceptance: float = knob(0.95, above=0.5, at_most=1)
+    """Share of the validation images that pass the checks of quality and likeness; what does not is referred."""
 
 
 @dataclass
@@ -189,20 +179,6 @@ class ExportConfig:
     """Training images that int8 ranges are measured on."""
     max_auroc_loss: float = knob(0.01, at_least=0, at_most=1)
     """Largest allowed loss of validation AUROC by int8; one whose 95 % interval includes 0 passes."""
-
-
-@dataclass
-class ServeConfig:
-    """The HTTP server."""
-
-    host: str = "127.0.0.1"
-    """Address to listen on; the default is reached from this machine only."""
-    port: int = knob(8000, at_least=0, at_most=65535)
-    """TCP port; 0 takes a free one."""
-    max_upload_mb: float = knob(16.0, above=0, at_most=1024)
-    """Largest request body, in MiB, counted as it arrives."""
-    threads: int = knob(0, at_least=0)
-    """Threads per inference; 0 means as many as this process may use."""
 
 
 @dataclass

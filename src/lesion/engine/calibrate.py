@@ -1,13 +1,18 @@
-"""Fit the temperature and the operating point on validation logits."""
+"""All that is fitted on validation and stored in the file: temperature, threshold, sets, limits of the checks."""
+
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from lesion.errors import DataError
 from lesion.inference.decide import to_probabilities
+from lesion.manifest import Check, Conformal, Reference
 from lesion.metrics import threshold_for_sensitivity
 
 MARGIN = 1e-5  # of the threshold to every validation score; rounding moves probabilities by less than 1e-6
+BINS = 10  # of the distributions that service is compared with
 RANGE = (0.05, 20.0)  # of temperatures; a fit at an end means that the logits carry next to no information
 
 
@@ -43,3 +48,48 @@ def choose_threshold(malignant: npt.ArrayLike, truth: npt.ArrayLike, sensitivity
             hint="add malignant lesions, or check data.malignant",
         )
     return threshold
+
+
+def fit_conformal(malignant: npt.ArrayLike, truth: npt.ArrayLike, lesions: Sequence[str], coverage: float) -> Conformal:
+    """The sets that cover a new lesion of either class with probability `coverage`, split-conformal per class.
+
+    From (n,) malignant probabilities against (n,) bool truth. Images of one lesion are not exchangeable with those of
+    another, lesions are: each weighs one, shared by its images, and the new lesion weighs one at the worst place
+    (Lee, Barber & Willett 2023, arXiv:2306.06342). With too few lesions of a class, it is in every set.
+    """
+    p, t = np.asarray(malignant, float), np.asarray(truth, bool)
+    _, index, counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
+    weights = 1 / counts[index]
+    to = _conformal_quantile(p[~t], weights[~t], coverage)
+    return Conformal(coverage, 1 - _conformal_quantile(1 - p[t], weights[t], coverage), to)
+
+
+def _conformal_quantile(scores: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], coverage: float) -> float:
+    """The least score that `coverage` of the weight keeps to, one more lesion at the end of the range included."""
+    order = np.argsort(scores)
+    reached = np.cumsum(weights[order]) >= coverage * (weights.sum() + 1) - 1e-9
+    return float(scores[order][reached.argmax()]) if reached.any() else 1.0
+
+
+def fit_limits(measures: npt.ArrayLike, checks: Sequence[Check], acceptance: float) -> tuple[Check, ...]:
+    """`checks` with the widest common tails cut off so that `acceptance` of the (n, k) measures pass all of them."""
+    m = np.asarray(measures, float)
+
+    def cut(tail: float) -> tuple[Check, ...]:
+        low, high = np.quantile(m, tail, axis=0), np.quantile(m, 1 - tail, axis=0)
+        return tuple(
+            replace(check, low=float(a) if check.low_flag else None, high=float(b) if check.high_flag else None)
+            for check, a, b in zip(checks, low, high, strict=True)
+        )
+
+    tails = np.linspace(1 - acceptance, 0, 201)
+    passing = (sum(not any(c.flag(v) for c, v in zip(cut(tail), row, strict=True)) for row in m) for tail in tails)
+    return next((cut(tail) for tail, count in zip(tails, passing, strict=True) if count >= acceptance * len(m)), cut(0))
+
+
+def summarize(name: str, values: npt.ArrayLike) -> Reference:
+    """The distribution of (n,) values in ten bins of about equal share; fewer where values are the same."""
+    v = np.asarray(values, float)
+    edges = np.unique(np.quantile(v, np.linspace(0, 1, BINS + 1)[1:-1]))
+    counts = np.bincount(np.searchsorted(edges, v, side="right"), minlength=len(edges) + 1)
+    return Reference(name, tuple(map(float, edges)), tuple(map(float, counts / len(v))))

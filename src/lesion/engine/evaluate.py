@@ -76,8 +76,11 @@ def _predict(
     pixels = dataset.open_cache(predictor.manifest.preprocess, workers, progress).take(rows)
     starts = range(0, len(rows), BATCH)
     batches = track(progress, starts, len(starts), "predict")
-    probabilities = np.concatenate([predictor.probabilities(pixels[i : i + BATCH]) for i in batches])
-    return [predictor.decide(each, row.image_id) for each, row in zip(probabilities, rows, strict=True)]
+    return [
+        prediction
+        for i in batches
+        for prediction in predictor.predict_pixels(pixels[i : i + BATCH], [row.image_id for row in rows[i : i + BATCH]])
+    ]
 
 
 def _answers(rows: Sequence[Row], predictions: Sequence[Prediction]) -> str:

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from lesion.artifact import Artifact
 from lesion.config.load import load_config
-from lesion.config.schema import Config
-from lesion.data.split import Dataset, open_dataset
-from lesion.engine.export import Validation, compare, make_artifact, measure_latency, run_batches, save
+from lesion.data.split import open_dataset
+from lesion.engine.export import make_artifact, save
+from lesion.engine.parity import compare, measure_latency, run_batches
+from lesion.engine.validation import Validation, sample_training
 from lesion.errors import CheckFailed
 from lesion.inference.predictor import Predictor
 from lesion.metrics import estimate_auroc_loss
@@ -36,7 +37,7 @@ def quantize_run(run: Run, progress: Progress | None = None) -> ExportReport:
     source = Predictor(Artifact.read(run.model))
     dataset = open_dataset(config.data, show)
     dataset.require_split(source.manifest.provenance.get("split"), run.model)
-    calibration = _calibration_pixels(dataset, config, source, show)
+    calibration = sample_training(dataset, config, config.export.calibration_images, show)
     validation = Validation.of(dataset, config, show)
 
     facts = {"recipe": RECIPE, "calibration_images": len(calibration), "source": source.artifact.digest}
@@ -48,17 +49,8 @@ def quantize_run(run: Run, progress: Progress | None = None) -> ExportReport:
     loss = estimate_auroc_loss(before, after, validation.malignant, validation.lesions)
     require_auroc(loss, config.export.max_auroc_loss)
     # int8 rounds: some probabilities move and some decisions flip. Both are reported; AUROC is the gate.
-    parity = compare(artifact, run_batches(source, validation.pixels), validation)
+    parity = compare(artifact, run_batches(source, validation.pixels).logits, validation)
     return save(artifact, run.quantized, parity, measure_latency(source))
-
-
-def _calibration_pixels(
-    dataset: Dataset, config: Config, source: Predictor, progress: Progress
-) -> npt.NDArray[np.uint8]:
-    rows = dataset.members["train"]
-    step = max(1, len(rows) // config.export.calibration_images)  # spread over the whole split
-    chosen = rows[::step][: config.export.calibration_images]
-    return dataset.open_cache(source.manifest.preprocess, config.data.workers, progress).take(chosen)
 
 
 def quantize_graph(graph: bytes, calibration: npt.NDArray[np.uint8]) -> bytes:

@@ -1,6 +1,7 @@
 """What a training records as it runs: the store of runs always, metrics.csv in its folder, W&B when asked."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lesion import __version__
 from lesion.config.schema import Config
 from lesion.engine.mirror import Mirror, open_mirror
+from lesion.engine.module import FIGURES
 from lesion.errors import Interrupted, LesionError, brief
 from lesion.run import FINISHED, Run
 from lesion.tracking.database import store_url
@@ -167,6 +169,8 @@ class StoreLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Record `metrics` of a global step; Lightning puts the epoch among them, except for the learning rate."""
         values = {name: float(value) for name, value in metrics.items()}
+        if "val_loss" in values:  # what is undefined in this epoch becomes a gap
+            values = {f"val_{name}": math.nan for name in FIGURES} | values
         epoch = values.pop("epoch", None)
         self._tracking.log(values, step or 0, None if epoch is None else int(epoch))
 
@@ -184,20 +188,3 @@ def _name_device(config: Config) -> str:
     if config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return "MPS" if config.trainer.accelerator in ("auto", "gpu", "mps") and torch.mps.is_available() else "CPU"
-
-
-_mirrors: list[Mirror] = []
-
-
-def open_loggers(config: Config, run: Run) -> list[Logger]:
-    """Lightning loggers for a run."""
-    mirror = open_mirror(config, run)
-    if mirror:
-        _mirrors.append(mirror)
-    return [CSVLogger(save_dir=run.path, name="", version="metrics"), *([mirror.logger] if mirror else [])]
-
-
-def close_loggers(config: Config) -> None:
-    """Let W&B finish its upload or its offline file."""
-    while _mirrors:
-        _mirrors.pop().finish()

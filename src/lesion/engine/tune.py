@@ -2,9 +2,13 @@
 
 import copy
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from lightning.pytorch.tuner.lr_finder import _LRCallback
 from lightning.pytorch.tuner.tuning import Tuner
 
 from lesion.config.schema import Config
@@ -19,6 +23,7 @@ from lesion.taxonomy import Taxonomy
 STEPS = 100  # of a rate that rises from LOWEST to HIGHEST
 LOWEST, HIGHEST = 1e-7, 1.0
 LARGEST = 4096  # images a step
+TRIAL = 3  # steps of a batch size
 QUESTIONS = ("lr", "batch-size")
 
 
@@ -51,33 +56,33 @@ def tune(config: Config, question: str, progress: Progress | None = None) -> Tun
     with Custody(config), quiet():
         if question == "batch-size":
             _require_accelerator(config)
-        material = prepare(config, progress or Silent())
-        value = find_lr(config, material) if question == "lr" else find_batch_size(config, material)
+        show = progress or Silent()
+        material = prepare(config, show)
+        value = find_lr(config, material, show) if question == "lr" else find_batch_size(config, material, show)
     key = "optim.lr" if question == "lr" else "trainer.batch_size"
     return TuneReport(question=question, key=key, value=value, override=f"{key}={value:.2g}" if question == "lr"
                       else f"{key}={value}")  # fmt: skip
 
 
-def find_lr(config: Config, material: Material) -> float:
+def find_lr(config: Config, material: Material, progress: Progress) -> float:
     """A learning rate; the schedule is off while it is looked for."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = _make_tuner(config, folder).lr_find(
-            _Tunable.of(material), datamodule=material.data, min_lr=LOWEST, max_lr=HIGHEST, num_training=STEPS,
-            update_attr=False,
-        )  # fmt: skip
+    with _open_tuner(config, material, progress, STEPS) as (tuner, module):
+        found = tuner.lr_find(
+            module, datamodule=material.data, min_lr=LOWEST, max_lr=HIGHEST, num_training=STEPS, update_attr=False
+        )
     value = found.suggestion() if found else None
     if value is None:
         raise ConfigError("no learning rate was found: the loss did not fall", hint="try a larger trainer.batch_size")
     return float(value)
 
 
-def find_batch_size(config: Config, material: Material) -> int:
+def find_batch_size(config: Config, material: Material, progress: Progress) -> int:
     """A number of images per step; at most as many as there are."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = _make_tuner(config, folder).scale_batch_size(
-            _Tunable.of(material), datamodule=material.data, max_val=min(LARGEST, len(material.data.train))
-        )
-    return int(found or config.trainer.batch_size)
+    most = min(LARGEST, len(material.data.train))
+    with _open_tuner(config, material, progress, TRIAL * most.bit_length()) as (tuner, module):
+        found = tuner.scale_batch_size(module, datamodule=material.data, steps_per_trial=TRIAL, max_val=most + 1)
+    found = found or config.trainer.batch_size
+    return found // 2 if found > most else found  # at its limit the Tuner answers with what it did not try
 
 
 def _require_accelerator(config: Config) -> None:
@@ -90,13 +95,22 @@ def _require_accelerator(config: Config) -> None:
 
 
 class _Tunable(LesionModule):
-    """With the batch size as the attribute that Lightning's Tuner looks for."""
+    """With the batch size as the attribute that Lightning's Tuner looks for, and the project's bar in place of its."""
 
-    @classmethod
-    def of(cls, material: Material) -> "_Tunable":
-        config, data = material.module.config, material.data
+    def __init__(self, material: Material, progress: Progress) -> None:
+        config = material.module.config
         taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
-        return cls(material.module.classifier, taxonomy, config, data.train.counts)
+        super().__init__(material.module.classifier, taxonomy, config, material.data.train.counts)
+        self._progress = progress
+
+    def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, _LRCallback):
+                callback.progress_bar_refresh_rate = 0
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._progress.advance()
 
     @property
     def batch_size(self) -> int:
@@ -108,10 +122,17 @@ class _Tunable(LesionModule):
         self.config.trainer.batch_size = value
 
 
-def _make_tuner(config: Config, folder: str) -> Tuner:
-    trainer = make_trainer(
-        replace(config, trainer=replace(config.trainer, accumulate=1)), Path(folder), [], [],
-        enable_checkpointing=False, max_epochs=-1, max_steps=STEPS,
-        check_val_every_n_epoch=None, val_check_interval=10 * STEPS,  # never: a diverged loss is no error here
-    )  # fmt: skip
-    return Tuner(trainer)
+@contextmanager
+def _open_tuner(config: Config, material: Material, progress: Progress, steps: int) -> Iterator[tuple[Tuner, _Tunable]]:
+    """A Tuner and what it tries, with a bar of `steps`."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(
+            replace(config, trainer=replace(config.trainer, accumulate=1)), Path(folder), [], [],
+            enable_checkpointing=False, max_epochs=-1, max_steps=STEPS,
+            check_val_every_n_epoch=None, val_check_interval=10 * STEPS,  # never: a diverged loss is no error here
+        )  # fmt: skip
+        progress.begin("tune", steps)
+        try:
+            yield Tuner(trainer), _Tunable(material, progress)
+        finally:
+            progress.end()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +11,55 @@ import numpy.typing as npt
 import onnxruntime as ort
 from PIL import Image
 
-from lesion.artifact import Artifact, Manifest
+from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, CheckFailed, brief
 from lesion.images import decode_image, read_image, to_upright_rgb
 from lesion.inference.decide import Floats, decide, to_malignant, to_probabilities
+from lesion.inference.explain import to_heat
 from lesion.inference.threads import usable_cpus
+from lesion.manifest import Manifest
 from lesion.records import Prediction
 
 Source = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
+Singles = npt.NDArray[np.float32]
+LOGITS, CHECKS, MAPS = "logits", "checks", "maps"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the graph computed for n images."""
+
+    logits: Singles
+    """(n, c)"""
+    checks: Singles
+    """(n, k), in the order of the manifest's checks."""
+    maps: Singles | None
+    """(n, c, h, w): what each position adds to each logit; None unless asked for."""
 
 
 class Predictor:
     """A loaded, verified model. Thread-safe; holds no state between calls."""
 
-    def __init__(self, artifact: Artifact, threads: int = 0) -> None:
-        """Start a session of `threads` threads (0: as many as this process may use); ArtifactError if that fails."""
+    def __init__(self, artifact: Artifact, threads: int = 0, tta: bool = False) -> None:
+        """Start a session of `threads` threads (0: as many as this process may use); ArtifactError if that fails.
+
+        With `tta` (test-time augmentation) an answer is the mean over the eight symmetries of the square.
+        """
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
+        self.tta = tta
         self._session = _start_session(artifact.graph, threads)
         _check_graph(self._session, self.manifest)
-        self._input = self._session.get_inputs()[0].name
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 0, self_test: bool = True) -> "Predictor":
+    def load(cls, path: str | Path, threads: int = 0, tta: bool = False, self_test: bool = True) -> "Predictor":
         """Read, verify, start and self-test the model file at `path`.
 
         Raises NotFoundError, ArtifactError (not ours, damaged, newer) or CheckFailed (answers differ here from
         those recorded at export).
         """
-        predictor = cls(Artifact.read(Path(path)), threads)
+        predictor = cls(Artifact.read(Path(path)), threads, tta)
         if self_test:
             predictor.run_self_test()
         return predictor
@@ -52,7 +72,7 @@ class Predictor:
     def run_self_test(self) -> None:
         """CheckFailed when the drawn test image gets other probabilities than at export; also warms up."""
         pixels = self.manifest.preprocess.apply(draw_test_image())
-        answer = self.probabilities(pixels[None])[0]
+        answer = to_probabilities(self._compute([LOGITS], pixels[None])[0], self.manifest.temperature)[0]
         test = self.manifest.self_test
         difference = float(np.abs(answer - test.probabilities).max())
         if not difference <= test.tolerance:  # also when it is NaN
@@ -62,9 +82,23 @@ class Predictor:
                 hint="export the model again on this machine, or use the fp32 file",
             )
 
-    def logits(self, pixels: Pixels) -> npt.NDArray[np.float32]:
-        """The network's raw answer to uint8 pixels (n, size, size, 3): float32 (n, c)."""
-        return np.asarray(self._session.run(None, {self._input: pixels})[0], np.float32)
+    def run(self, pixels: Pixels, maps: bool = False) -> Answers:
+        """Everything about uint8 pixels (n, size, size, 3); maps cost extra, and are computed on demand."""
+        names = [LOGITS, CHECKS, MAPS] if maps else [LOGITS, CHECKS]
+        logits, checks, *rest = self._compute(names, pixels)
+        if self.tta:
+            logits = self.logits(pixels)
+        return Answers(logits, checks, rest[0] if rest else None)
+
+    def logits(self, pixels: Pixels) -> Singles:
+        """The network's raw answer to uint8 pixels (n, size, size, 3), float32 (n, c); with `tta` the mean of eight."""
+        if not self.tta:
+            return self._compute([LOGITS], pixels)[0]
+        views = [np.rot90(flipped, turns, (1, 2)) for flipped in (pixels, pixels[:, :, ::-1]) for turns in range(4)]
+        return np.asarray(np.mean([self._compute([LOGITS], np.ascontiguousarray(view))[0] for view in views], axis=0))
+
+    def _compute(self, names: list[str], pixels: Pixels) -> list[Singles]:
+        return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels}, _LEAN)]
 
     def probabilities(self, pixels: Pixels) -> Floats:
         """Calibrated probabilities of uint8 pixels (n, size, size, 3): float64 (n, c)."""
@@ -85,7 +119,20 @@ class Predictor:
         """
         pixels = self.read(source)
         default = str(source) if isinstance(source, str | Path) else "image"
-        return self.decide(self.probabilities(pixels[None])[0], name or default)
+        return self.predict_pixels(pixels[None], [name or default])[0]
+
+    def predict_pixels(self, pixels: Pixels, names: Sequence[str]) -> list[Prediction]:
+        """The answers to uint8 pixels (n, size, size, 3), as `read` makes them, called `names`."""
+        return self.decide(self.run(pixels), names)
+
+    def explain(self, pixels: Pixels) -> Singles:
+        """What each position of uint8 pixels (n, size, size, 3) adds to the log-odds of "malignant": (n, h, w).
+
+        The grid is that of the network's last feature maps, coarser than the pixels.
+        """
+        answers = self.run(pixels, maps=True)
+        assert answers.maps is not None
+        return to_heat(answers.maps, answers.logits, self.manifest)
 
     def predict_many(self, sources: Sequence[str | Path], batch: int = 8) -> Iterator[Prediction]:
         """The answers in order; decoding of the next batch overlaps with inference. Raises like `predict`."""
@@ -98,12 +145,24 @@ class Predictor:
                 end = start + batch
                 pixels = np.stack([each.result() for each in coming])
                 coming = [pool.submit(self.read, source) for source in sources[end : end + batch]]
-                for source, row in zip(sources[start:end], self.probabilities(pixels), strict=True):
-                    yield self.decide(row, str(source))
+                yield from self.predict_pixels(pixels, [str(source) for source in sources[start:end]])
 
-    def decide(self, probabilities: Floats, name: str) -> Prediction:
-        """The record for (c,) probabilities."""
-        return decide(probabilities, name, self.manifest, self.identity)
+    def decide(self, answers: Answers, names: Sequence[str]) -> list[Prediction]:
+        """The records for what the graph computed."""
+        probabilities = to_probabilities(answers.logits, self.manifest.temperature)
+        return [
+            decide(row, measures, name, self.manifest, self.identity)
+            for row, measures, name in zip(probabilities, answers.checks, names, strict=True)
+        ]
+
+
+def _make_lean() -> Any:
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True  # else heat maps are computed for everyone
+    return options
+
+
+_LEAN = _make_lean()
 
 
 def draw_test_image() -> Image.Image:
@@ -144,11 +203,16 @@ def _start_session(graph: bytes, threads: int) -> Any:
 
 def _check_graph(session: Any, manifest: Manifest) -> None:
     size, classes = manifest.preprocess.size, len(manifest.taxonomy.labels)
-    expected = [("tensor(uint8)", [size, size, 3]), ("tensor(float)", [classes])]
-    found = [(each.type, each.shape[1:]) for each in (*session.get_inputs(), *session.get_outputs())]
-    if found != expected:
+    inputs, outputs = (
+        {each.name: (each.type, each.shape[1:]) for each in nodes}
+        for nodes in (session.get_inputs(), session.get_outputs())
+    )
+    expected = {LOGITS: ("tensor(float)", [classes]), CHECKS: ("tensor(float)", [len(manifest.checks)])}
+    maps = outputs.pop(MAPS, ("", []))
+    fits = maps[0] == "tensor(float)" and maps[1][:1] == [classes] and len(maps[1]) == 3
+    if inputs != {"pixels": ("tensor(uint8)", [size, size, 3])} or outputs != expected or not fits:
         raise ArtifactError(
-            f"the graph does not fit its manifest: it maps {found}, {expected} expected",
+            f"the graph does not fit its manifest: it maps {inputs} to {outputs} and maps {maps}, {expected} expected",
             hint="export the model again",
         )
 

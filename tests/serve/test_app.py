@@ -23,7 +23,7 @@ from PIL import Image
 
 from lesion.errors import CheckFailed
 from lesion.inference.predictor import Predictor, draw_test_image
-from lesion.inference.server import create_app
+from lesion.serve.app import create_app
 from tests.conftest import GOLDEN, Cli
 
 LIMIT = 20_000

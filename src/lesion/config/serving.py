@@ -1,0 +1,69 @@
+"""The knobs of the HTTP server."""
+
+from dataclasses import dataclass
+
+from lesion.config.knob import knob
+
+
+@dataclass
+class ServeConfig:
+    """The HTTP server."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; the default is reached from this machine only."""
+    port: int = knob(8000, at_least=0, at_most=65535)
+    """TCP port; 0 takes a free one."""
+    threads: int = knob(0, at_least=0)
+    """Threads per inference; 0 means as many as this process may use."""
+    workers: int = knob(1, at_least=1, at_most=64)
+    """Processes that listen on the port, each with its own model."""
+    max_upload_mb: float = knob(16.0, above=0, at_most=1024)
+    """Largest request body, in MiB, counted as it arrives."""
+    max_batch: int = knob(8, at_least=1, at_most=256)
+    """Most images of one inference; those that wait are taken together, and none waits for others to come."""
+    max_images: int = knob(32, at_least=1, at_most=1000)
+    """Most images of one POST /predict/batch."""
+    queue: int = knob(32, at_least=1, at_most=10000)
+    """Images that may wait; beyond that, requests are answered 503 at once."""
+    deadline_s: float = knob(10.0, above=0, at_most=600)
+    """Seconds from a request's arrival to its answer; later ones are answered 503."""
+    receive_s: float = knob(20.0, above=0, at_most=600)
+    """Seconds in which a request must have arrived completely; its headers in half of that."""
+    drain_s: float = knob(8.0, above=0, at_most=600)
+    """Seconds to finish what is in flight after SIGTERM."""
+    tokens: str | None = None
+    """File with the SHA-256 of one token per line; read again when it changes. null means that anyone may ask."""
+    open: bool = False
+    """Listen beyond this machine without tokens."""
+    rate: float = knob(0.0, at_least=0)
+    """Images a client may send per minute; 0 means no limit."""
+    burst: int = knob(30, at_least=1)
+    """Images a client may send at once before `rate` holds."""
+    redis: str | None = None
+    """redis://HOST:PORT/N that several servers count `rate` in; null counts in this process."""
+    proxies: int = knob(0, at_least=0, at_most=10)
+    """Trusted proxies in front; so many addresses from the right of X-Forwarded-For are believed."""
+    origins: list[str] = knob([])
+    """Origins that browsers may call from (CORS); none by default."""
+    certificate: str | None = None
+    """PEM file with the TLS certificate chain; with `key`."""
+    key: str | None = None
+    """PEM file with the certificate's private key."""
+    watch_s: float = knob(2.0, at_least=0)
+    """Seconds between two looks at the model file or its alias; 0 looks on SIGHUP only."""
+    canary: str | None = None
+    """NAME@ALIAS=SHARE or FILE=SHARE: another model that answers this share of the requests."""
+    shadow: str | None = None
+    """NAME@ALIAS or FILE: another model that is asked, too, and never answers."""
+    log: str = knob("text", choices=("text", "json"))
+    """Form of the log lines."""
+    journal: str | None = None
+    """SQLite file or postgresql:// URL that every answer is written to, without its image; null writes none."""
+    drift_window: int = knob(500, at_least=50, at_most=100000)
+    """Latest images that are compared with the model's reference."""
+    drift_alert: float = knob(0.25, above=0)
+    """Population stability index from which a distribution counts as drifted."""
+    page: bool = True
+    """Serve the page at /."""
+    docs: bool = False
+    """Serve the interactive API documentation at /docs."""

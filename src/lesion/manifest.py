@@ -1,0 +1,178 @@
+"""What a model file says about itself: all that a reader needs besides the graph."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from lesion.errors import ArtifactError
+from lesion.preprocess import PreprocessSpec
+from lesion.taxonomy import Taxonomy
+
+T = TypeVar("T")
+FORMAT = 2
+"""Grows when an old reader would misunderstand a new file, or a new reader an old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conformal:
+    """Class-conditional conformal sets: which of the two classes are compatible with an image's probability.
+
+    Each class is in the set of at least `coverage` of the lesions of that class (Vovk 2012, arXiv:1209.2673).
+    """
+
+    coverage: float
+    malignant_from: float
+    """"malignant" belongs to the set from this malignant probability on."""
+    benign_to: float
+    """"benign" belongs to the set up to this malignant probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One column of the graph's output `checks`: a measure of an image, and where the model's own images lie."""
+
+    name: str
+    low: float | None
+    """An image below it is flagged `low_flag`; None: none is too low."""
+    high: float | None
+    low_flag: str
+    high_flag: str
+
+    def flag(self, value: float) -> str | None:
+        """What an image with this value is flagged for, if anything. Not a number is out of every range."""
+        if self.low is not None and not value >= self.low:
+            return self.low_flag
+        if self.high is not None and not value <= self.high:
+            return self.high_flag
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """How a quantity was distributed on validation; what is seen in service is compared with it."""
+
+    name: str
+    """"malignant", for its probability, or a check."""
+    edges: tuple[float, ...]
+    """Inner edges of the bins, rising."""
+    shares: tuple[float, ...]
+    """Share of each bin, one more than edges."""
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What the model must answer to the drawn test image (`inference.predictor.draw_test_image`)."""
+
+    probabilities: tuple[float, ...]
+    tolerance: float
+    """Largest allowed difference of a probability."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Nothing here has a default: a missing entry is an error."""
+
+    name: str
+    taxonomy: Taxonomy
+    preprocess: PreprocessSpec
+    temperature: float
+    """Logits are divided by it before the softmax; > 0 (Guo et al. 2017, arXiv:1706.04599)."""
+    threshold: float
+    """Malignant when the malignant probability is at least this; in [0, 1]."""
+    conformal: Conformal
+    checks: tuple[Check, ...]
+    """In the order of the graph's output `checks`."""
+    reference: tuple[Reference, ...]
+    self_test: SelfTest
+    provenance: dict[str, Any]
+    """Recorded facts: version, run, configuration and split fingerprints, validation figures, parity."""
+    format: int = FORMAT
+
+    def dumps(self) -> str:
+        """The manifest as JSON."""
+        return json.dumps(asdict(self), allow_nan=False, sort_keys=True)
+
+    @classmethod
+    def loads(cls, text: str) -> "Manifest":
+        """The inverse of `dumps`; ArtifactError when something is missing, wrong or of another format."""
+        try:
+            data = json.loads(text)
+            _require_format(data["format"])
+            manifest = cls(
+                name=_text(data["name"]),
+                taxonomy=Taxonomy(_texts(data["taxonomy"]["labels"]), _texts(data["taxonomy"]["malignant"])),
+                preprocess=PreprocessSpec.of(data["preprocess"]),
+                temperature=_number(data["temperature"]),
+                threshold=_number(data["threshold"]),
+                conformal=Conformal(**{key: _number(value) for key, value in data["conformal"].items()}),
+                checks=_many(data["checks"], _read_check),
+                reference=_many(data["reference"], _read_reference),
+                self_test=SelfTest(
+                    _many(data["self_test"]["probabilities"], _number), _number(data["self_test"]["tolerance"])
+                ),
+                provenance={**data["provenance"]},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
+            raise ArtifactError(f"the model file's manifest is not understood: {error!r}") from error
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        conformal = self.conformal
+        shares = (self.threshold, conformal.coverage, conformal.malignant_from, conformal.benign_to)
+        if not self.temperature > 0 or not all(0 <= share <= 1 for share in shares):
+            raise ArtifactError(
+                f"the manifest has temperature {self.temperature}, threshold {self.threshold} and {conformal}; "
+                "a positive temperature and shares in [0, 1] expected"
+            )
+        labels, malignant = self.taxonomy.labels, self.taxonomy.malignant_outputs
+        one_each = len(set(labels)) == len(labels) == len(self.self_test.probabilities)
+        if not one_each or not 0 < len(malignant) < len(labels):
+            raise ArtifactError("the manifest's labels, malignant labels and self-test do not fit together")
+        for each in self.reference:
+            if len(each.shares) != len(each.edges) + 1 or not all(a < b for a, b in pairwise(each.edges)):
+                raise ArtifactError(f"the manifest's reference of {each.name!r} has bins that do not fit together")
+
+
+def _require_format(found: int) -> None:
+    if found != FORMAT:
+        newer = found > FORMAT
+        raise ArtifactError(
+            f"the model file has format {found}, this lesion reads format {FORMAT}",
+            hint=("upgrade lesion, or " if newer else "") + "export the model again with this version",
+        )
+
+
+def _read_check(data: dict[str, Any]) -> Check:
+    low, high = (None if data[key] is None else _number(data[key]) for key in ("low", "high"))
+    return Check(_text(data["name"]), low, high, _text(data["low_flag"]), _text(data["high_flag"]))
+
+
+def _read_reference(data: dict[str, Any]) -> Reference:
+    return Reference(_text(data["name"]), _many(data["edges"], _number), _many(data["shares"], _number))
+
+
+def _many(values: Any, read: Callable[[Any], T]) -> tuple[T, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"a list expected, got {values!r}")
+    return tuple(map(read, values))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text expected, got {value!r}")
+    return value
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return _many(values, _text)
+
+
+def _number(value: Any) -> float:
+    # To Python, True is a number, and so is what JSON's 1e999 becomes.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"a finite number expected, got {value!r}")
+    return float(value)
