@@ -68,6 +68,35 @@ def test_own_weights_are_loaded_but_for_the_head(tmp_path: Path) -> None:
     assert all(torch.equal(mine[key], value) for key, value in body.items())
 
 
+def test_a_run_starts_from_the_checkpoint_of_another(tmp_path: Path) -> None:
+    source = build(ModelConfig(tier="resnet"), 7)
+    state = {f"classifier.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "best.ckpt")
+    mine = build(ModelConfig(tier="resnet", weights=str(tmp_path / "best.ckpt")), 2).state_dict()
+    shared = [key for key in mine if not key.startswith("net.fc.")]
+    assert len(shared) == 120
+    assert all(torch.equal(mine[key], source.state_dict()[key]) for key in shared)
+
+
+def test_a_lite_network_takes_the_convolutions_of_a_full_one(tmp_path: Path) -> None:
+    source = torchvision.models.efficientnet_b0()
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    net = build(ModelConfig(tier="efficientnet", lite=True, weights=str(tmp_path / "weights.pth")), 7)
+    kinds = {type(module) for module in net.modules()}
+    assert not kinds & {torch.nn.SiLU, torchvision.ops.SqueezeExcitation}
+    mine = net.net.state_dict()  # type: ignore[union-attr, operator]
+    body = [key for key in mine if not key.startswith("classifier.")]
+    assert all(torch.equal(mine[key], source.state_dict()[key]) for key in body)
+    torch.save(mine, tmp_path / "lite.pth")
+    again = build(ModelConfig(tier="efficientnet", lite=True, weights=str(tmp_path / "lite.pth")), 7)
+    assert all(torch.equal(again.net.state_dict()[key], mine[key]) for key in body)  # type: ignore[union-attr, operator]
+
+
+def test_only_efficientnet_has_a_lite_form() -> None:
+    with pytest.raises(ConfigError, match="resnet tier has no lite form"):
+        build(ModelConfig(tier="resnet", lite=True), 7)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save(torchvision.models.efficientnet_b0().state_dict(), tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match=r"not weights of resnet18: \d+ tensors missing"):

@@ -64,7 +64,9 @@ class ModelConfig:
     pretrained: bool = False
     """Start from ImageNet weights; resnet and efficientnet only."""
     weights: str | None = None
-    """A file of torchvision weights to start from instead of downloading them."""
+    """A file of torchvision weights, or a checkpoint of a run, to start from; the last layer starts anew."""
+    lite: bool = False
+    """EfficientNet with ReLU instead of SiLU and without squeeze-and-excitation, which int8 makes fast."""
     classes: str = knob("diagnosis", choices=("diagnosis", "malignancy"))
     """Train on the seven diagnoses, whose malignant probabilities are summed, or on the two classes directly."""
     dropout: float = knob(0.2, at_least=0, at_most=0.9)

@@ -57,6 +57,8 @@ def build(config: ModelConfig, classes: int) -> Classifier:
 
     Raises ConfigError for an unknown tier or unfit weights, RemoteError when weights cannot be downloaded.
     """
+    if config.lite and config.tier != "efficientnet":
+        raise ConfigError(f"model.lite: the {config.tier} tier has no lite form", hint="set model.lite=false")
     net = lookup(BUILDERS, config.tier, "tier")(config, classes)
     return Classifier(net.to(memory_format=torch.channels_last))
 

@@ -8,11 +8,13 @@ from urllib.error import URLError
 import torch
 import torchvision
 from torch import nn
+from torchvision.ops import SqueezeExcitation
 
 from lesion.config.schema import ModelConfig
 from lesion.errors import ConfigError, NotFoundError, RemoteError, brief
 
 Weights = dict[str, torch.Tensor]
+SQUEEZES = ("fc1", "fc2")  # the layers of squeeze-and-excitation, which a lite network leaves out
 
 
 def build_resnet(config: ModelConfig, classes: int) -> nn.Module:
@@ -29,8 +31,25 @@ def build_efficientnet(config: ModelConfig, classes: int) -> nn.Module:
     return net  # type: ignore[no-any-return]
 
 
+def lighten(net: nn.Module) -> None:
+    """Replace SiLU by ReLU and take squeeze-and-excitation out, as EfficientNet-Lite does, in place.
+
+    In int8 these two cost more than the convolutions save; docs/inference.md has the measurement. The weights of the
+    convolutions stay and need some epochs to get used to it.
+    """
+    for name, child in net.named_children():
+        if isinstance(child, nn.SiLU):
+            setattr(net, name, nn.ReLU(inplace=True))
+        elif isinstance(child, SqueezeExcitation):
+            setattr(net, name, nn.Identity())
+        else:
+            lighten(child)
+
+
 def _load(name: str, config: ModelConfig) -> nn.Module:
     net: nn.Module = torchvision.models.get_model(name, weights=None)
+    if config.lite:
+        lighten(net)
     if config.weights is not None:
         _fill(net, _read_weights(Path(config.weights)), f"{config.weights}", name)
     elif config.pretrained:
@@ -62,6 +81,9 @@ def _read_weights(path: Path) -> Weights:
             f"model.weights: {path} is not a file of torch weights: {brief(error)}",
             hint="save it with torch.save(net.state_dict(), FILE)",
         ) from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # a checkpoint of a run
+        prefix = "classifier.net."
+        state = {k.removeprefix(prefix): value for k, value in state["state_dict"].items() if k.startswith(prefix)}
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(f"model.weights: {path} holds no state_dict of tensors")
     return state
@@ -73,7 +95,7 @@ def _fill(net: nn.Module, state: Weights, source: str, name: str) -> None:
     body = {key: value for key, value in state.items() if not key.startswith(heads)}
     try:
         missing = [key for key in net.load_state_dict(body, strict=False).missing_keys if not key.startswith(heads)]
-        unexpected = [key for key in body if key not in net.state_dict()]
+        unexpected = [key for key in body if key not in net.state_dict() and key.split(".")[-2] not in SQUEEZES]
     except RuntimeError as error:  # a shape differs
         raise ConfigError(f"{source}: not weights of {name}: {brief(error)}") from error
     if missing or unexpected:
