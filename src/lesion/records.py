@@ -164,45 +164,6 @@ class TrainPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class ExportReport:
-    """A model file that passed its checks."""
-
-    model: str
-    name: str
-    bytes: int
-    quantized: bool
-    parity_images: int
-    parity_max_difference: float
-    """Largest difference of a probability between the reference (torch; for int8 the fp32 file) and this file."""
-    parity_flips: int
-    """Images whose decision differs from the reference."""
-    validation: dict[str, float | None]
-    latency_ms: float
-    """Median milliseconds for one image of ready pixels, on this machine."""
-    reference_latency_ms: float | None
-    """The same for the reference file; None without one."""
-    temperature: float
-    threshold: float
-
-
-@dataclass(frozen=True, slots=True)
-class EvalReport:
-    """How a model file did on a split."""
-
-    model: str
-    split: str
-    fingerprint: str
-    images: int
-    lesions: int
-    malignant: int
-    threshold: float
-    metrics: dict[str, Estimate]
-    confusion: dict[str, int]
-    """true/false positives/negatives at the threshold; malignant is positive."""
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
 class ImportReport:
     """A dataset that was brought into HAM10000's layout, and what of its source was not."""
 

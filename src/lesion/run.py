@@ -44,6 +44,11 @@ class Run:
         """The int8 twin of `model`."""
         return self.path / "model.int8.onnx"
 
+    @property
+    def quantization(self) -> Path:
+        """What the last search for such a twin measured."""
+        return self.path / "quantization.json"
+
     def report(self, split: str) -> Path:
         """The last `eval` of `split`."""
         return self.path / f"eval-{split}.json"
@@ -51,6 +56,15 @@ class Run:
     def answers(self, split: str) -> Path:
         """Its answer for every image."""
         return self.path / f"eval-{split}.csv"
+
+    def page(self, split: str) -> Path:
+        """The same report for a reader."""
+        return self.path / f"report-{split}.html"
+
+    @property
+    def card(self) -> Path:
+        """The model card, from the last `eval` of the test split."""
+        return self.path / "card.md"
 
     def read_state(self) -> dict[str, Any]:
         """What run.json says: status, times, best checkpoint, fingerprints; empty when unreadable."""

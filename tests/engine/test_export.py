@@ -1,5 +1,4 @@
 import pickle
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,16 @@ from lesion.artifact import Artifact
 from lesion.config.load import load_config
 from lesion.data.pixels import decode_rows
 from lesion.data.split import open_dataset
-from lesion.engine import export, quantize
+from lesion.engine import export
 from lesion.engine.checkpoint import find_best
 from lesion.engine.export import export_run, load_network
-from lesion.engine.parity import Parity
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.engine.parity import run_batches
+from lesion.engine.validation import Validation
+from lesion.errors import ArtifactError, CheckFailed, NonFiniteError, NotFoundError
+from lesion.inference.decide import find_flags
 from lesion.inference.predictor import Predictor
-from lesion.records import Estimate
+from lesion.models.checks import FLAGS, NAMES
+from lesion.progress import Silent
 from lesion.run import Run
 from tests.engine.conftest import Trained
 
@@ -67,26 +69,46 @@ def test_a_file_that_disagrees_with_torch_is_never_written(run_copy: Run, monkey
     assert run_copy.model.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "parity",
-    [Parity(200, 2e-4, 0, 1.0), Parity(200, 1e-6, 1, 1.0), Parity(200, float("nan"), 0, 1.0)],
-    ids=["too far", "a decision flips", "not a number"],
-)
-def test_the_parity_gate_refuses(parity: Parity) -> None:
-    with pytest.raises(CheckFailed):
-        parity.require(1e-4)
-    Parity(200, 1e-4, 0, 1.0).require(1e-4)
-
-
 def test_the_graph_is_valid_onnx_with_the_documented_contract(trained: Trained) -> None:
     model = onnx.load(trained.run.model)
     onnx.checker.check_model(model, full_check=True)
-    (pixels,), (logits,) = model.graph.input, model.graph.output
-    shape = [d.dim_param or d.dim_value for d in pixels.type.tensor_type.shape.dim]
-    assert (pixels.name, pixels.type.tensor_type.elem_type) == ("pixels", onnx.TensorProto.UINT8)
-    assert shape[1:] == [32, 32, 3]
-    assert isinstance(shape[0], str)
-    assert (logits.name, logits.type.tensor_type.elem_type) == ("logits", onnx.TensorProto.FLOAT)
+    (pixels,) = model.graph.input
+    tensors = {each.name: each.type.tensor_type for each in (pixels, *model.graph.output)}
+    shapes = {name: [d.dim_param or d.dim_value for d in each.shape.dim] for name, each in tensors.items()}
+    kinds = {name: each.elem_type for name, each in tensors.items()}
+    byte, single = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
+    assert kinds == {"pixels": byte, "logits": single, "checks": single, "maps": single}
+    assert {isinstance(shape.pop(0), str) for shape in shapes.values()} == {True}
+    assert shapes == {"pixels": [32, 32, 3], "logits": [7], "checks": [len(NAMES)], "maps": [7, 1, 1]}
+
+
+def test_all_that_decides_is_fitted_on_validation(trained: Trained) -> None:
+    predictor = Predictor.load(trained.run.model)
+    manifest, validation = (
+        predictor.manifest,
+        Validation.of(open_dataset(trained.config.data), trained.config, Silent()),
+    )
+    answers = run_batches(predictor, validation.pixels)
+    assert [check.name for check in manifest.checks] == list(NAMES)
+    assert [(check.low_flag, check.high_flag) for check in manifest.checks] == [FLAGS[name] for name in NAMES]
+    flags = find_flags(answers.checks, manifest)
+    assert np.mean([not each for each in flags]) >= trained.config.eval.acceptance
+    assert any(flags)
+    assert [each.name for each in manifest.reference] == ["malignant", *NAMES]
+    assert all(sum(each.shares) == pytest.approx(1) for each in manifest.reference)
+    malignant = predictor.malignant(validation.pixels)
+    covered = malignant[validation.malignant] >= manifest.conformal.malignant_from
+    assert covered.mean() >= manifest.conformal.coverage == trained.config.eval.coverage
+
+
+def test_a_network_that_answers_nan_is_not_exported(run_copy: Run) -> None:
+    before, checkpoint = run_copy.model.read_bytes(), find_best(run_copy)
+    state = torch.load(checkpoint, weights_only=True)
+    next(value for name, value in state["state_dict"].items() if name.endswith("weight")).fill_(float("nan"))
+    torch.save(state, checkpoint)
+    with pytest.raises(NonFiniteError, match="not a number"):
+        export_run(run_copy)
+    assert run_copy.model.read_bytes() == before
 
 
 def test_an_answer_does_not_depend_on_the_batch_it_came_in(trained: Trained) -> None:
@@ -139,41 +161,6 @@ def test_a_run_without_a_checkpoint_has_nothing_to_export(run_copy: Run) -> None
         path.unlink()
     with pytest.raises(NotFoundError, match="no checkpoint"):
         export_run(run_copy)
-
-
-def test_quantizing_makes_a_smaller_checked_twin(run_copy: Run) -> None:
-    before = run_copy.model.read_bytes()
-    report = quantize.quantize_run(run_copy)
-    assert report.quantized
-    assert run_copy.quantized.stat().st_size == report.bytes < 0.35 * len(before)
-    assert run_copy.model.read_bytes() == before
-    manifest = Predictor.load(run_copy.quantized).manifest
-    facts = manifest.provenance["quantization"]
-    assert facts["source"] == Artifact.read(run_copy.model).digest
-    nodes = {node.op_type for node in onnx.load(run_copy.quantized).graph.node}
-    assert "QuantizeLinear" in nodes
-
-
-@pytest.mark.parametrize(
-    ("loss", "refused"),
-    [
-        (Estimate(0.012, 0.004, 0.020), True),
-        (Estimate(0.012, -0.003, 0.030), False),
-        (Estimate(0.009, 0.004, 0.020), False),
-        (Estimate(-0.1, -0.2, -0.05), False),
-    ],
-    ids=["too much and certain", "too much but perhaps chance", "within the limit", "a gain"],
-)
-def test_the_int8_gate_refuses_a_proven_loss(loss: Estimate, refused: bool) -> None:
-    with pytest.raises(CheckFailed, match="lowers the validation AUROC") if refused else nullcontext():
-        quantize.require_auroc(loss, 0.01)
-
-
-def test_int8_that_loses_too_much_is_not_written(run_copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quantize, "estimate_auroc_loss", lambda *_: Estimate(0.3, 0.2, 0.4))
-    with pytest.raises(CheckFailed, match="the fp32 file stays the model"):
-        quantize.quantize_run(run_copy)
-    assert not run_copy.quantized.exists()
 
 
 def test_the_manifest_records_where_the_model_comes_from(trained: Trained) -> None:

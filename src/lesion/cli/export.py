@@ -13,7 +13,9 @@ def export(
         Path | None,
         typer.Argument(help="A run folder. Default: the newest finished run.", show_default=False),
     ] = None,
-    quantize: Annotated[bool, typer.Option("--quantize", help="Make the int8 twin of the run's model.onnx.")] = False,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx that answers as well.")
+    ] = False,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -28,7 +30,7 @@ def export(
 
     need("export", "torch", "torchvision", "lightning", "onnx", "onnxscript")
     from lesion.engine.export import export_run
-    from lesion.engine.quantize import quantize_run
+    from lesion.engine.quantization.search import quantize_run
 
     chosen = find_run(run, runs)
     show((quantize_run if quantize else export_run)(chosen, Bars()), as_json)

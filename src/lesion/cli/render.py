@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from lesion.exports import ExportReport, QuantizeReport
 from lesion.records import (
     NOTICE,
     AuditReport,
     DataReport,
     DownloadReport,
-    EvalReport,
-    ExportReport,
     ImportReport,
     Prediction,
     ServeReport,
@@ -43,11 +42,23 @@ def show_predictions(predictions: Sequence[Prediction], predictor: "Predictor", 
     if as_json:
         print(to_json({"predictions": [to_dict(prediction) for prediction in predictions]}))
         return
-    width = max(len(prediction.source) for prediction in predictions)
+    print_predictions(predictions)
+    say_model(predictor)
+
+
+def print_predictions(predictions: Sequence[Prediction]) -> None:
+    """Print answers, one line each."""
+    width = max((len(prediction.source) for prediction in predictions), default=0)
     for prediction in predictions:
+        refer = f"  {prediction.decision}: {', '.join(prediction.flags)}" if prediction.flags else ""
         print(
-            f"{prediction.source:<{width}}  {prediction.prediction:<9}  {prediction.confidence:.3f}{_top(prediction)}"
+            f"{_printable(prediction.source):<{width}}  {prediction.prediction:<9}  "
+            f"{prediction.confidence:.3f}{_top(prediction)}{refer}"
         )
+
+
+def say_model(predictor: "Predictor") -> None:
+    """Say which model answered, and what its answers are not."""
     threshold = predictor.manifest.threshold
     log.info("%s: malignant from a probability of %.3f. %s", predictor.identity, threshold, NOTICE)
 
@@ -137,6 +148,22 @@ def _span(seconds: float) -> str:
 
 
 @_print.register
+def _(record: QuantizeReport) -> None:
+    rows = [["candidate", "ms", "faster", "MiB", "memory MiB", "AUROC", "loss", "sensitivity", "flips", ""]]
+    for each in record.candidates:
+        figures = [f"{each.latency_ms:.2f}", f"{each.speedup:.2f}x", f"{each.bytes / 2**20:.1f}"]
+        figures.append("–" if each.memory is None else f"{each.memory / 2**20:.0f}")
+        scores = [each.validation.get("auroc"), each.auroc_loss.value, each.validation.get("sensitivity")]
+        figures += ["–" if score is None else f"{score:.4f}" for score in scores]
+        mark = "chosen" if each.name == record.chosen else each.refused or ("front" if each.front else "")
+        rows.append([each.name, *figures, str(each.flips), mark])
+    print_table(rows)
+    print(record.reason)
+    if record.exported is not None:
+        log.info("written to %s; next: lesion eval --model %s", record.exported.model, record.exported.model)
+
+
+@_print.register
 def _(record: ExportReport) -> None:
     print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, {record.latency_ms:.1f} ms an image")
     reference = "the fp32 file" if record.quantized else "torch"
@@ -149,23 +176,6 @@ def _(record: ExportReport) -> None:
         print(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
     _figures(record.validation)
     log.info("next: lesion eval --model %s", record.model)
-
-
-@_print.register
-def _(record: EvalReport) -> None:
-    print(
-        f"{record.model} on {record.split}: {record.images} images of {record.lesions} lesions, {record.malignant} "
-        f"malignant; malignant from a probability of {record.threshold:.3f}"
-    )
-    rows = [["figure", "value", "95 % interval"]]
-    for name, estimate in record.metrics.items():
-        value = "–" if estimate.value is None else f"{estimate.value:.3f}"
-        interval = "–" if estimate.low is None else f"{estimate.low:.3f} to {estimate.high:.3f}"
-        rows.append([name.replace("_", " "), value, interval])
-    print_table(rows)
-    cells = record.confusion
-    print(f"malignant: {cells['tp']} found, {cells['fn']} missed; benign: {cells['tn']} cleared, {cells['fp']} alarmed")
-    log.info("%s", NOTICE)
 
 
 @_print.register

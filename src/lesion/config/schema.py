@@ -169,6 +169,8 @@ class EvalConfig:
     """Share of the lesions of each class that the conformal sets cover; who is not certain by them is referred."""
     acceptance: float = knob(0.95, above=0.5, at_most=1)
     """Share of the validation images that pass the checks of quality and likeness; what does not is referred."""
+    stress_images: int = knob(500, at_least=10)
+    """Images, of as many lesions, that `lesion eval --stress` changes; fewer are quicker, their intervals wider."""
 
 
 @dataclass
@@ -179,8 +181,10 @@ class ExportConfig:
     """Largest allowed difference of a probability between torch and the file."""
     calibration_images: int = knob(256, at_least=8)
     """Training images that int8 ranges are measured on."""
-    max_auroc_loss: float = knob(0.01, at_least=0, at_most=1)
-    """Largest allowed loss of validation AUROC by int8; one whose 95 % interval includes 0 passes."""
+    max_auroc_loss: float = knob(0.005, at_least=0, at_most=1)
+    """Largest allowed loss of validation AUROC by int8; on few malignant images one that chance explains passes."""
+    max_sensitivity_loss: float = knob(0.01, at_least=0, at_most=1)
+    """Largest allowed loss of sensitivity at the operating point by int8."""
 
 
 @dataclass

@@ -19,7 +19,8 @@ from lesion.engine.calibrate import choose_threshold, fit_conformal, fit_limits,
 from lesion.engine.checkpoint import find_best, read_checkpoint
 from lesion.engine.parity import BATCH, Parity, compare, run_batches
 from lesion.engine.validation import Pixels, Validation, sample_training
-from lesion.errors import ArtifactError, brief
+from lesion.errors import ArtifactError, NonFiniteError, brief
+from lesion.exports import ExportReport
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
 from lesion.inference.predictor import Predictor, draw_test_image
@@ -30,7 +31,7 @@ from lesion.models.checks import FLAGS, NAMES, Checks
 from lesion.models.deployed import Deployed, Parts
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent
-from lesion.records import NOTICE, ExportReport
+from lesion.records import NOTICE
 from lesion.run import Run, now
 from lesion.taxonomy import MALIGNANT, Taxonomy
 
@@ -86,7 +87,8 @@ def load_network(checkpoint: Path, config: Config) -> Classifier:
 
 
 def deploy(nets: Sequence[Classifier], pixels: Pixels) -> bytes:
-    """The ONNX graph of one network, or of the mean over several, with checks fitted to training pixels (n, s, s, 3)."""
+    """The ONNX graph of one network, or of the mean over several; its checks are fitted to `pixels`, (n, s, s, 3)."""
+    nets = [net.to(memory_format=torch.contiguous_format) for net in nets]
     parts = Parts(nets[0])
     with torch.inference_mode():
         pooled = torch.cat([parts(torch.from_numpy(pixels[i : i + BATCH]))[2] for i in range(0, len(pixels), BATCH)])
@@ -130,6 +132,8 @@ def make_artifact(graph: bytes, config: Config, validation: Validation, provenan
     )
     draft = Predictor(Artifact.pack(graph, blank)[0])
     answers = run_batches(draft, validation.pixels)
+    if not np.isfinite(answers.logits).all() or not np.isfinite(answers.checks).all():
+        raise NonFiniteError("the network's answer to a validation image is not a number", hint="train again")
     temperature = fit_temperature(answers.logits, validation.targets)
     malignant = to_malignant(to_probabilities(answers.logits, temperature), blank)
     threshold = choose_threshold(malignant, validation.malignant, config.eval.sensitivity)

@@ -28,10 +28,11 @@ from lesion.engine.tracking import Tracking, open_tracking
 from lesion.engine.trainer import Patience, make_trainer, quiet
 from lesion.engine.watch import Watch
 from lesion.errors import ConfigError
+from lesion.exports import ExportReport
 from lesion.files import ensure_folder, write_atomic
 from lesion.models import build, count_parameters
 from lesion.progress import Progress, Silent
-from lesion.records import ExportReport, TrainReport
+from lesion.records import TrainReport
 from lesion.run import FINISHED, Run, now
 from lesion.taxonomy import Taxonomy
 

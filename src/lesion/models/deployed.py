@@ -42,7 +42,8 @@ class Parts(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits (n, c), maps (n, c, h, w), and pooled features (n, d)."""
-        features = self.body(self.normalize(pixels))
+        # Of a channels-last input the exporter makes gathers whose places are computed anew for each batch.
+        features = self.body(self.normalize(pixels).contiguous())
         pooled = features.mean((2, 3))
         flat = features.flatten(2)  # (n, d, h·w)
         maps = self.slopes(pooled) @ flat / flat.shape[2]

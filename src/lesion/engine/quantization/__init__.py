@@ -1,0 +1,1 @@
+"""The search for a faster twin of a model file that answers as well."""
