@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from lesion.metrics.samples import Floats
+from lesion.metrics.samples import Bools, Floats
 from lesion.records import Estimate
 
 RESAMPLES = 2000
-CHUNK = 1 << 20  # weights that are worked on at once: matrices of 8 MB, however many images there are
+CHUNK = 1 << 17  # weights that are worked on at once: a matrix of 1 MB stays in the cache
+ROWS = 16  # but at least so many resamples, as the scores are sorted once per chunk
 TAIL = 0.025  # outside a 95 % interval, on either side
 
 Figures = Callable[[Floats], Mapping[str, Floats]]
@@ -24,7 +24,7 @@ def resample(groups: Sequence[str], seed: int = 0) -> Iterator[Floats]:
     index = np.unique(np.asarray(groups), return_inverse=True)[1]
     count = int(index.max(initial=-1)) + 1
     rng = np.random.default_rng(seed)
-    size = max(1, CHUNK // max(1, len(index)))
+    size = max(ROWS, CHUNK // max(1, len(index)))
     for start in range(0, RESAMPLES, size):
         rows = min(size, RESAMPLES - start)
         drawn = rng.integers(max(1, count), size=(rows, count)) + count * np.arange(rows)[:, None]
@@ -79,9 +79,22 @@ def to_band(resampled: Floats) -> tuple[Floats, Floats]:
     return band[0], band[1]
 
 
-def count_lesions(groups: Sequence[str], chosen: npt.NDArray[np.bool_]) -> int:
+def count_lesions(groups: Sequence[str], chosen: Bools) -> int:
     """How many different groups the (n,) chosen images belong to."""
     return len(np.unique(np.asarray(groups)[chosen]))
+
+
+def count_trials(predicted: Bools, truth: Bools, groups: Sequence[str]) -> dict[str, int]:
+    """How many independent lesions each share of `measure` is of."""
+    positives, negatives = count_lesions(groups, truth), count_lesions(groups, ~truth)
+    return {
+        "auroc": min(positives, negatives),  # so many pairs of one and the other share no lesion
+        "sensitivity": positives,
+        "specificity": negatives,
+        "precision": count_lesions(groups, predicted),
+        "negative_predictive_value": count_lesions(groups, ~predicted),
+        "accuracy": len(set(groups)),
+    }
 
 
 def _to_bound(value: float, trials: int | None) -> Estimate:

@@ -57,7 +57,7 @@ def estimate_reliability(
 ) -> tuple[ReliabilityBin, ...]:
     """The reliability curve over `bins` equal bins of [0, 1], with intervals as in `estimate`.
 
-    The bins are those of `calibration_error`, which is the mean distance of `probability` and `observed`.
+    `calibration_error` is the mean distance of `probability` and `observed` over the images of the default bins.
     """
     p, t = to_probabilities(probabilities, truth)
     member, edges = _to_bins(p, bins), np.linspace(0, 1, bins + 1)
@@ -82,7 +82,7 @@ def estimate_reliability(
 def _to_bins(p: Floats, bins: int) -> Floats:
     """(n, bins): 1 where an image lies in a bin, else 0."""
     index = np.minimum((p * bins).astype(int), bins - 1)
-    return (index[:, None] == np.arange(bins)).astype(float)
+    return np.asarray(index[:, None] == np.arange(bins), float)
 
 
 def _average(losses: Floats, weights: npt.ArrayLike | None) -> Floats:

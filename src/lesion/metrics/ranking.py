@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lesion.metrics.samples import Floats, divide, to_scores, to_weights
+from lesion.metrics.samples import Bools, Floats, divide, to_scores, to_weights
 
 LOWEST_SENSITIVITY = 0.8  # of the partial AUROC, as in the ISIC 2024 challenge
 ROUNDING = 1e-9  # relative; a sensitivity of 19 in 20 reaches 0.95
@@ -100,7 +100,7 @@ class Ranking:
         return np.where(self._has_both[:, None], divide(found, found + alarms), np.nan)
 
     @property
-    def _has_both(self) -> npt.NDArray[np.bool_]:
+    def _has_both(self) -> Bools:
         return (self.positives > 0) & (self.negatives > 0)
 
     def _with_both(self, values: Floats) -> Floats:

@@ -22,15 +22,14 @@ def to_scores(scores: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Floats, Bool
 
 def to_probabilities(probabilities: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[Floats, Bools]:
     """As `to_scores`; DataError outside [0, 1], too."""
-    p, t = to_scores(probabilities, truth)
-    return check_probabilities(p), t
+    return to_scores(check_probabilities(probabilities), truth)
 
 
 def check_probabilities(probabilities: npt.ArrayLike) -> Floats:
     """The (n,) or (n, c) probabilities as an array in [0, 1]; DataError for NaN or anything outside."""
     p = np.asarray(probabilities, float)
     _require((p >= -SLACK) & (p <= 1 + SLACK), p, "numbers in [0, 1]")
-    return np.clip(p, 0, 1)
+    return np.asarray(np.clip(p, 0, 1))
 
 
 def to_weights(weights: npt.ArrayLike | None, n: int) -> Floats:
@@ -46,7 +45,7 @@ def divide(part: npt.ArrayLike, whole: npt.ArrayLike) -> Floats:
 
 
 def _require(good: Bools, values: Floats, expected: str) -> None:
-    bad = np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))
+    bad = np.flatnonzero(~(good if good.ndim == 1 else good.all(axis=1)))
     if len(bad):
         value = values[bad[0]][~good[bad[0]]].flat[0]
         raise DataError(
