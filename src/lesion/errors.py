@@ -15,11 +15,17 @@
     ├── NonFiniteError       70   500   training produced NaN or infinity
     ├── OutOfMemory          71   503   the memory of the machine or of its accelerator does not suffice
     ├── OutputError          74   500   a result could not be written
+    ├── Overloaded           75   503   the server has more to do than it can, or is about to stop
+    │   └── TooManyRequests  75   429   … for this client: it asks more often than it may
+    ├── Unauthorized         77   401   a request carries no token, or one that is not known
     └── Interrupted         130   503   the user stopped it (Ctrl-C)
         └── Terminated      143   503   … or the system did (SIGTERM)
 
-Exit 0 is success. What is not in this tree is a bug of ours and keeps its traceback.
+Exit 0 is success; 75 and 77 answer requests, no command ends with them. What is not in this tree is a bug of ours and
+keeps its traceback.
 """
+
+import math
 
 
 def brief(error: BaseException) -> str:
@@ -37,6 +43,11 @@ class LesionError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """What an HTTP answer with this error carries besides its status."""
+        return {}
 
 
 class CheckFailed(LesionError):
@@ -124,6 +135,40 @@ class OutputError(LesionError):
     """A result could not be written."""
 
     exit_code = 74
+
+
+class Overloaded(LesionError):
+    """The server has more to do than it can, or is about to stop; `retry_after_s` says when to ask again."""
+
+    exit_code = 75
+    http_status = 503
+
+    def __init__(self, message: str, hint: str = "", retry_after_s: float = 1) -> None:
+        super().__init__(message, hint)
+        self.retry_after_s = retry_after_s
+
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """Retry-After, in whole seconds, at least one."""
+        return {"Retry-After": str(max(1, math.ceil(self.retry_after_s)))}
+
+
+class TooManyRequests(Overloaded):
+    """A client asks more often than it may."""
+
+    http_status = 429
+
+
+class Unauthorized(LesionError):
+    """A request carries no token, or one that is not known."""
+
+    exit_code = 77
+    http_status = 401
+
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """The scheme that is expected (RFC 6750)."""
+        return {"WWW-Authenticate": "Bearer"}
 
 
 class Interrupted(LesionError):

@@ -1,0 +1,176 @@
+"""Log lines: one each, whatever a client sends, and nothing in them that it should not find its way into."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lesion.serve.logs import choose_request_id, describe_name, log_access, set_up_logs
+
+HOSTILE = [
+    "a\nGET /admin 200",
+    "a\r\nb",
+    "\x1b[2J\x1b]0;title\x07",
+    "\u2028\u2029\x85\x0b\x0c\x1c",
+    "\u202ecod.exe",
+    "\ud800",
+    "\0",
+    '"}\n{"level": "info"}',
+    'status=200 token="admin"',
+    "x" * 1_000_000,
+    "%s %d %(password)s",
+    "🩺é×",
+]
+
+
+@contextmanager
+def listen() -> Iterator[io.StringIO]:
+    """What lesion's log says from INFO on; the loggers are as before afterwards."""
+    stream, ours, root = io.StringIO(), logging.getLogger("lesion"), logging.getLogger()
+    before = ours.handlers, ours.propagate, ours.level, list(root.handlers)
+    ours.handlers, ours.propagate = [logging.StreamHandler(stream)], False
+    ours.setLevel(logging.INFO)
+    try:
+        yield stream
+    finally:
+        ours.handlers, ours.propagate, level, root.handlers = before
+        ours.setLevel(level)
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    with listen() as stream:
+        yield stream
+
+
+def access(**other: Any) -> None:
+    known: dict[str, Any] = {"request": "r1", "method": "POST", "route": "/predict", "status": 200, "seconds": 0.01234}
+    log_access(**{**known, "client": "203.0.113.9", **other})
+
+
+def test_a_request_is_one_line_of_text(stream: io.StringIO) -> None:
+    set_up_logs("text")
+    access(token="alice", model="resnet@0123456789ab", reason=None)
+    time, rest = stream.getvalue().split(" ", 1)
+    assert time.endswith("+00:00")
+    assert rest == (
+        "info request request=r1 method=POST route=/predict status=200 ms=12.3 client=203.0.113.9 token=alice "
+        "model=resnet@0123456789ab\n"
+    )
+
+
+def test_a_request_is_one_line_of_json(stream: io.StringIO) -> None:
+    set_up_logs("json")
+    access(route=None, status=404, trace="abc")
+    line = json.loads(stream.getvalue())
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "info", "logger": "lesion.access", "message": "request", "request": "r1", "method": "POST",
+        "route": "unmatched", "status": 404, "ms": 12.3, "client": "203.0.113.9", "token": None, "model": None,
+        "trace": "abc",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_whatever_a_client_sends_stays_on_one_line(stream: io.StringIO, form: str) -> None:
+    set_up_logs(form)
+    for text in HOSTILE:
+        access(method=text, client=text, token=text, request=text)
+        logging.getLogger("lesion.serve").error("failed: %s", text)
+        try:
+            raise ValueError(text)
+        except ValueError:
+            logging.getLogger("lesion.serve").exception(text)
+    lines = stream.getvalue().split("\n")
+    assert lines.pop() == ""
+    assert len(lines) == 3 * len(HOSTILE)
+    for line in lines:
+        assert line.isprintable()
+        assert len(line) < 60_000
+        assert len(line.splitlines()) == 1
+        if form == "json":
+            assert line.isascii()
+            assert json.loads(line)["level"] in ("info", "error")
+        else:
+            assert line.split(" ")[1] in ("info", "error")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@given(text=st.text(), number=st.floats())
+def test_no_text_and_no_number_breaks_a_line(form: str, text: str, number: float) -> None:
+    with listen() as stream:
+        set_up_logs(form)
+        access(method=text, more=number)
+        logging.getLogger("lesion").warning(text, extra={"fields": {"name": text, "number": number}})
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    if form == "json":
+        said = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+        assert said[0]["method"].startswith(text[:200])
+
+
+def test_a_field_of_text_cannot_pose_as_another(stream: io.StringIO) -> None:
+    set_up_logs("text")
+    access(client="x status=500 ms=9")
+    assert r'client="x status=500 ms=9"' in stream.getvalue()
+
+
+def test_what_went_wrong_is_told_with_its_trace(stream: io.StringIO) -> None:
+    set_up_logs("json")
+    try:
+        raise RuntimeError("the first") from ValueError("its cause")
+    except RuntimeError:
+        logging.getLogger("lesion.serve").exception("it broke")
+    line = json.loads(stream.getvalue())
+    assert line["message"] == "it broke"
+    assert "ValueError: its cause" in line["error"]
+    assert line["error"].rstrip().endswith("RuntimeError: the first")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_passwords_of_urls_are_left_out(stream: io.StringIO, form: str) -> None:
+    set_up_logs(form)
+    try:
+        raise OSError("cannot reach redis://:s3cret@h/0")
+    except OSError:
+        logging.getLogger("lesion.serve").exception("no answer from postgresql://me:s3cret@h/x?sslpassword=s3cret")
+    assert "s3cret" not in stream.getvalue()
+
+
+def test_other_packages_say_their_lines_in_the_same_form(stream: io.StringIO) -> None:
+    set_up_logs("json")
+    set_up_logs("json")
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.\n")
+    line = json.loads(stream.getvalue())
+    assert (line["logger"], line["message"]) == ("uvicorn.error", "Invalid HTTP request received.\n")
+
+
+def test_quiet_says_nothing_of_requests(stream: io.StringIO) -> None:
+    logging.getLogger("lesion").setLevel(logging.WARNING)
+    set_up_logs("text")
+    access()
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("header", ["a", "0123-abc_DEF.9", "x" * 64])
+def test_an_id_of_the_client_is_kept(header: str) -> None:
+    assert choose_request_id(header) == header
+
+
+@pytest.mark.parametrize("header", [None, "", "x" * 65, "a b", "a\n", "é", "{jndi:ldap://x}", "\ud800"])
+def test_a_strange_id_is_replaced(header: str | None) -> None:
+    chosen = choose_request_id(header)
+    assert len(chosen) == 32
+    assert chosen != choose_request_id(header)
+
+
+def test_a_name_is_never_told() -> None:
+    assert describe_name(None) is None
+    assert describe_name("mueller_1961-04-03.jpg") == "bf7b29072a40/22"
+    assert describe_name("\ud800" + "x" * 10**6) is not None
