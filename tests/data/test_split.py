@@ -403,7 +403,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.mark.real
 def test_ham10000_is_complete(real: Dataset) -> None:
-    assert (real.report().images, real.report().lesions, real.name) == (10_015, 7_470, "HAM10000 layout")
+    assert (real.report().images, real.report().lesions, real.name) == (10_015, 7_470, "HAM10000")
 
 
 @pytest.mark.real

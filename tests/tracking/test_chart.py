@@ -4,35 +4,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lesion.tracking.chart import (
-    BOTTOM,
-    HEIGHT,
-    LABEL,
-    LEFT,
-    MOST_POINTS,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Line,
-    choose_epochs,
-    choose_ticks,
-    draw_chart,
-    spread,
-    thin,
-)
+from lesion.chart import Frame
+from lesion.tracking.chart import LABEL, MOST_POINTS, Line, choose_epochs, draw_chart, spread, thin
 
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (0.61, 0.94, [0.6, 0.7, 0.8, 0.9, 1.0]),
-     (0, 0, [0, 0.5, 1]),
-     (7, 7, [2, 4, 6, 8, 10, 12]), (-3, 12, [-5, 0, 5, 10, 15]), (0, 1e-4, [0, 2e-5, 4e-5, 6e-5, 8e-5, 1e-4])],
-)  # fmt: skip
-def test_ticks_are_round_and_enclose_the_values(low: float, high: float, ticks: list[float]) -> None:
-    found = choose_ticks(low, high)
-    assert found[0] <= low
-    assert found[-1] >= high
-    assert found == pytest.approx(ticks)
+FRAME = Frame((0, 1), (0, 1))
+LOWEST = FRAME.height - FRAME.bottom
 
 
 @pytest.mark.parametrize(
@@ -54,14 +30,14 @@ def test_a_long_curve_is_thinned_to_means_and_keeps_its_end() -> None:
 
 @pytest.mark.parametrize("heights", [[100, 100, 100], [214, 215, 216, 216], [0, 1, 200], [50]])
 def test_labels_at_one_end_do_not_overlap_and_keep_their_order(heights: list[float]) -> None:
-    placed = spread([(400.0, float(height)) for height in heights])
+    placed = spread([(400.0, float(height)) for height in heights], LOWEST)
     assert placed == sorted(placed)
     assert all(after - before >= LABEL for before, after in itertools.pairwise(placed))
-    assert placed[-1] <= HEIGHT - BOTTOM
+    assert placed[-1] <= LOWEST
 
 
 def test_labels_far_from_each_other_stay_where_they_belong() -> None:
-    assert spread([(100.0, 50.0), (300.0, 50.0)]) == [50, 50]
+    assert spread([(100.0, 50.0), (300.0, 50.0)], LOWEST) == [50, 50]
 
 
 def test_lines_stay_within_the_axes() -> None:
@@ -72,7 +48,8 @@ def test_lines_stay_within_the_axes() -> None:
         tuple(map(float, pair)) for path in paths for pair in re.findall(r"([\d.]+) ([\d.]+)", str(path.get("d")))
     ]
     assert len(numbers) == 4
-    assert all(LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM for x, y in numbers)
+    right = FRAME.width - FRAME.right
+    assert all(FRAME.left <= x <= right and FRAME.top <= y <= LOWEST for x, y in numbers)
     assert str(paths[0].get("d")).count("M") == 2  # the gap
     assert len(list(chart.iter("circle"))) == 2  # a line of one point: B, and A before its gap
     assert [text.text for text in chart.iter("text") if "label" in str(text.get("class"))] == ["A", "B"]

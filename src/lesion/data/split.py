@@ -38,9 +38,11 @@ class Dataset:
 
     @property
     def name(self) -> str:
-        """The dataset's name for model cards: "synthetic" or "HAM10000 layout"."""
-        sources = {row.dataset for rows in self.members.values() for row in rows}
-        return "synthetic" if sources == {"synthetic"} else "HAM10000 layout"
+        """The dataset's name for model cards: "synthetic", "HAM10000" by its lesion ids, or "HAM10000 layout"."""
+        rows = [row for members in self.members.values() for row in members]
+        if {row.dataset for row in rows} == {"synthetic"}:
+            return "synthetic"
+        return "HAM10000" if all(row.lesion_id.startswith("HAM_") for row in rows) else "HAM10000 layout"
 
     def open_cache(self, spec: PreprocessSpec, workers: int, progress: Progress | None = None) -> PixelCache:
         """The decoded pixels of all images at one geometry; see `cache.open_cache`."""
