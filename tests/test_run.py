@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lesion.errors import NotFoundError, OutputError
-from lesion.run import FINISHED, Run, find_model, find_run, newest_run, now, run_of
+from lesion.run import FINISHED, Run, find_model, find_run, find_unfinished, newest_run, now, run_of
 
 
 def make(root: Path, name: str, finished: str | None, status: str = FINISHED, model: bool = True) -> Run:
@@ -33,8 +33,8 @@ def test_a_new_run_has_its_folders_and_says_that_it_runs(tmp_path: Path) -> None
 
 def test_all_files_of_a_run_lie_in_its_folder(tmp_path: Path) -> None:
     run = Run(tmp_path)
-    paths = [run.config, run.checkpoints, run.model, run.quantized]
-    paths += [make(split) for split in ("val", "test") for make in (run.report, run.answers)]
+    paths = [run.config, run.checkpoints, run.model, run.quantized, run.card]
+    paths += [make(split) for split in ("val", "test") for make in (run.report, run.answers, run.page)]
     assert len(set(paths)) == len(paths)
     assert {path.parent for path in paths} == {tmp_path}
 
@@ -191,3 +191,13 @@ def test_a_model_knows_its_run_only_inside_one(tiny_run: Path, tiny: Path) -> No
 def test_the_state_is_plain_json(tmp_path: Path) -> None:
     run = Run.create(tmp_path, "x")
     assert json.loads((run.path / "run.json").read_text("utf-8")) == run.read_state()
+
+
+def test_a_name_that_no_folder_can_have_is_not_found(tmp_path: Path) -> None:
+    name = "x" * 300
+    with pytest.raises(NotFoundError, match="not a run folder"):
+        find_run(tmp_path / name, tmp_path)
+    with pytest.raises(NotFoundError, match="not a run folder"):
+        find_unfinished(name, tmp_path)
+    assert find_model(tmp_path / name, tmp_path) == tmp_path / name
+    assert run_of(tmp_path / name / "model.onnx") is None

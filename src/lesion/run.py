@@ -173,7 +173,7 @@ def find_run(run: Path | None, runs: Path) -> Run:
     """The run in the folder `run`, or the newest one in `runs`; NotFoundError when there is none."""
     if run is None:
         return newest_run(runs)
-    if not Run(run).config.is_file():
+    if not os.path.isfile(Run(run).config):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise NotFoundError(f"{run} is not a run folder: it has no config.yaml", hint=f"name a folder below {runs}/")
     return Run(run)
 
@@ -184,7 +184,7 @@ def find_unfinished(run: str | None, runs: Path) -> Run:
     Raises NotFoundError when there is none.
     """
     if run is not None:
-        return find_run(Path(run) if Run(Path(run)).config.is_file() else runs / run, runs)
+        return find_run(Path(run) if os.path.isfile(Run(Path(run)).config) else runs / run, runs)  # noqa: PTH113
     states = ((Run(path.parent), Run(path.parent).read_state()) for path in runs.glob("*/run.json"))
     begun = [
         (str(state.get("created") or ""), run)
@@ -202,9 +202,9 @@ def find_model(model: Path | None, runs: Path) -> Path:
     """The model file meant: `model` itself, the one in the run folder `model`, or that of the newest run."""
     if model is None:
         return newest_run(runs).model
-    return Run(model).model if model.is_dir() else model
+    return Run(model).model if os.path.isdir(model) else model  # noqa: PTH112 - as in find_run
 
 
 def run_of(model: Path) -> Run | None:
     """The run that the model file lies in, if any."""
-    return Run(model.parent) if (model.parent / "run.json").is_file() else None
+    return Run(model.parent) if os.path.isfile(model.parent / "run.json") else None  # noqa: PTH113

@@ -1,4 +1,6 @@
 import csv
+import json
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,6 +23,7 @@ from lesion.tracking.database import store_url
 from lesion.tracking.entries import RunDetail
 from lesion.tracking.query import find_run, read_detail
 from lesion.tracking.store import Store
+from tests.conftest import Cli
 
 
 @pytest.fixture
@@ -53,6 +56,8 @@ class Line(L.LightningModule):
 
     def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
         self.log("val_loss", float(3 - self.current_epoch))
+        if self.current_epoch != 1:  # where nothing is called malignant
+            self.log("val_precision", 0.25)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), 0.1)
@@ -106,6 +111,22 @@ def test_what_lightning_logs_lands_in_the_store_and_in_the_csv(run: Run) -> None
     assert [(file.path, file.kind) for file in detail.artifacts] == [("run.json", "state")]
     with (run.path / "metrics" / "metrics.csv").open() as file:
         assert {"train_loss", "val_loss", "epoch", "lr-SGD"} <= set(next(csv.reader(file)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_figure_that_an_epoch_leaves_undefined_is_a_gap_everywhere(run: Run, cli: Cli) -> None:
+    with open_tracking(Config(), run, {}) as tracking:
+        fit(run, tracking)
+    assert read(run).curves["val_precision"].values == [0.25, None, 0.25]
+    assert read(run).curves["val_auroc"].values == [None] * 3
+    runs, page = f"--runs={run.path.parent}", run.path / "page.html"
+    shown = cli("runs", "show", "first", runs)
+    assert re.search("val_precision +▁·▁ ", shown.out), shown
+    assert re.search("val_auroc +··· +– +– ", shown.out)
+    assert json.loads(cli("runs", "show", "first", runs, "--json").out)["curves"]["val_precision"]["values"][1] is None
+    assert cli("runs", "compare", "first", runs, "--html", page).code == 0
+    (chart,) = re.findall("<svg[^>]*><title>Validation precision.*?</svg>", page.read_text())
+    assert chart.count("<circle") == 2  # two points, and no line between them
 
 
 @pytest.mark.parametrize(

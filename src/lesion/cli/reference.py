@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lesion.errors import LesionError, NotFoundError
-from lesion.records import EvalReport
+from lesion.evaluation import Evaluation
 from lesion.run import Run, find_model, run_of
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def find_target(model: Path | None, runs: Path, store: str | None = None) -> Tar
     return Target(path, run if run.config.is_file() else None, version)
 
 
-def record(target: Target, report: EvalReport, runs: Path, store: str | None) -> None:
+def record(target: Target, report: Evaluation, runs: Path, store: str | None) -> None:
     """Tell the registry how a version did; `lesion models promote` compares by it. A failure is a warning."""
     if target.version is None:
         return

@@ -105,7 +105,7 @@ class _Tunable(LesionModule):
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
-        for callback in self.trainer.callbacks:
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, _LRCallback):
                 callback.progress_bar_refresh_rate = 0
 

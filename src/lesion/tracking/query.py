@@ -21,7 +21,6 @@ from lesion.tracking.tables import artifacts, facts, figures, metrics, parameter
 DIED = "died"
 LATEST = "latest"
 STATUSES = (RUNNING, FINISHED, "failed", "interrupted", DIED)
-STATUSES = (RUNNING, FINISHED, "failed", "interrupted", DIED)
 LISTED = ("val_loss", "val_auroc", "test_auroc")
 Figures = dict[int, dict[str, float]]  # id of a run → figure → value
 
