@@ -43,9 +43,9 @@ class Candidate:
     """Against the fp32 file; negative is better."""
     validation: dict[str, float | None]
     """Figures on validation, calibrated anew."""
-    max_difference: float
-    """Largest difference of a probability from fp32."""
-    flips: int
+    max_difference: float | None
+    """Largest difference of a probability from fp32; None, as all figures of answers, when it is clearly slower."""
+    flips: int | None
     """Images whose decision differs from fp32."""
     front: bool
     """Whether no other is at least as fast, as small and as good."""

@@ -156,7 +156,7 @@ def _(record: QuantizeReport) -> None:
         scores = [each.validation.get("auroc"), each.auroc_loss.value, each.validation.get("sensitivity")]
         figures += ["–" if score is None else f"{score:.4f}" for score in scores]
         mark = "chosen" if each.name == record.chosen else each.refused or ("front" if each.front else "")
-        rows.append([each.name, *figures, str(each.flips), mark])
+        rows.append([each.name, *figures, "–" if each.flips is None else str(each.flips), mark])
     print_table(rows)
     print(record.reason)
     if record.exported is not None:

@@ -67,8 +67,12 @@ def test_the_front_holds_what_nothing_beats() -> None:
 class TestOnARun:
     @pytest.fixture(autouse=True)
     def _two_recipes(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        recipes = [Recipe("int8"), Recipe("int8 weights only", weights_only=True, operators=("Conv", "Gemm"))]
+        recipes = [
+            Recipe("int8", ranges="Entropy"),
+            Recipe("int8 weights only", weights_only=True, operators=("Conv", "Gemm")),
+        ]
         monkeypatch.setattr(search, "RECIPES", recipes)
+        monkeypatch.setattr(search, "race", lambda *_: (5.0, 2.0))
 
     def test_the_best_admissible_one_is_written(self, run_copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(search, "refuse", lambda candidate, *_: None if candidate.name == "int8" else "no")
@@ -99,6 +103,18 @@ class TestOnARun:
     ) -> None:
         monkeypatch.setattr(search, "RECIPES", [Recipe("impossible", ranges="Guess"), search.RECIPES[1]])
         assert [each.name for each in quantize_run(run_copy).candidates] == ["fp32", "int8 weights only"]
+
+    def test_what_is_clearly_slower_is_not_asked_for_answers(
+        self, run_copy: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(search, "race", lambda *_: (9.0, 0.5))
+        report = quantize_run(run_copy)
+        assert {each.refused for each in report.candidates[1:]} == {"not faster on this machine"}
+        assert {each.flips for each in report.candidates[1:]} == {None}
+
+    def test_nothing_but_the_result_is_printed(self, run_copy: Run, capfd: pytest.CaptureFixture[str]) -> None:
+        quantize_run(run_copy)
+        assert capfd.readouterr().out == ""
 
     def test_too_few_images_are_refused(self, run_copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(search, "sample_training", lambda *_: [0] * 7)

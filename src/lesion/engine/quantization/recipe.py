@@ -70,6 +70,7 @@ RECIPES = (
     Recipe("int8, but depthwise", leave=leave_depthwise),
     Recipe("int8, but squeeze-and-excitation", leave=leave_squeezes),
     Recipe("int8, but first and last layer", leave=leave_ends),
+    Recipe("int8, 7-bit weights, but first and last layer", leave=leave_ends, seven_bits=True),
     Recipe("int8, second half", leave=leave_first_half),
     Recipe("int8, first half", leave=leave_second_half),
     Recipe("int8 weights only", operators=CONVOLUTIONS, weights_only=True),

@@ -1,10 +1,11 @@
 """A graph to its quantized twin, by a recipe."""
 
+import io
 import logging
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,10 @@ def _find_channels(node: onnx.NodeProto) -> int:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Onnxruntime's quantizer advises through the root logger; what matters of it is measured here."""
+    """What onnxruntime's quantizer advises through the root logger and prints: what matters of it is measured here."""
     logging.disable(logging.WARNING)
     try:
-        yield
+        with redirect_stdout(io.StringIO()):
+            yield
     finally:
         logging.disable(logging.NOTSET)
