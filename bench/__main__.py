@@ -1,6 +1,8 @@
 """Runs every measurement and prints one line each: python -m bench [startup] [data] [training] [--ham10000 F] …
 
 `python -m bench ablation --ham10000 F` prints the table behind the training defaults; that takes half an hour.
+`python -m bench serving --native F --model F --peers F` puts servers under load; that takes minutes.
+`python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 """
 
 import argparse
@@ -9,7 +11,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import data, startup, training
+from bench import data, evaluation, serving, startup, training
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -17,9 +19,16 @@ from lesion.inference.threads import usable_cpus
 def main() -> None:
     """Measure what the words name, all by default."""
     parser = argparse.ArgumentParser(prog="python -m bench")
-    parser.add_argument("names", nargs="*", help="startup, data, training; default: these; or ablation")
+    parser.add_argument(
+        "names", nargs="*", help="startup, data, training; default: these; or ablation, evaluation, serving"
+    )
     parser.add_argument("--ham10000", type=Path, help="a dataset in HAM10000's layout; default: synthetic")
     parser.add_argument("--native", type=Path, help="a folder of 600×450 JPEGs; default: synthetic")
+    parser.add_argument("--run", type=Path, help="a run folder to evaluate; default: a quick training")
+    parser.add_argument("--model", type=Path, help="a model file to serve")
+    parser.add_argument("--peers", type=Path, help="an environment with other servers; default: lesion alone")
+    parser.add_argument("--seconds", type=int, default=10, help="of each load")
+    parser.add_argument("--rounds", type=int, default=3, help="of all servers in turn")
     parser.add_argument("--seeds", type=int, default=3, help="of each ablation")
     words = parser.parse_args()
     names = words.names or ["startup", "data", "training"]
@@ -29,12 +38,18 @@ def main() -> None:
         folder = Path(name)
         if "startup" in names:
             print(*startup.measure(folder), sep="\n")
-        drawn = data.draw_images(folder) if {"data", "training"} & {*names} and not words.native else (None, None)
+        needing = {"data", "training"} if words.run else {"data", "training", "evaluation"}
+        drawn = data.draw_images(folder) if needing & {*names} and not words.native else (None, None)
         ham10000, native = words.ham10000 or drawn[0], words.native or drawn[1]
         if "data" in names:
             print(*data.measure(folder, ham10000, native), sep="\n")
         if "training" in names:
             print(*training.measure(folder, native), sep="\n")
+        if "evaluation" in names:
+            print(*evaluation.measure(folder, ham10000, words.run), sep="\n")
+    if "serving" in names:
+        for line in serving.measure(words.native, words.model, words.peers, words.seconds, words.rounds):
+            print(line, flush=True)
     if "ablation" in names:
         for line in ablate(words.ham10000, words.seeds):
             print(line, flush=True)

@@ -57,7 +57,7 @@ def test_importing_lesion_loads_nothing_but_the_standard_library() -> None:
 
 
 def test_serving_and_evaluating_never_load_torch() -> None:
-    loaded = _modules_after("    import lesion.serve.app, lesion.engine.evaluate, lesion.cli.settings")
+    loaded = _modules_after("    import lesion.serve.app, lesion.engine.evaluation.evaluate, lesion.cli.settings")
     assert loaded.isdisjoint({"torch", "torchvision", "lightning", "torchmetrics", "onnx", "wandb", "dvc"})
 
 

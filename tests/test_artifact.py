@@ -1,44 +1,27 @@
-"""The deployed file: sealed against every accident, strict about its manifest, and still plain ONNX."""
+"""The deployed file: sealed against every accident, and still plain ONNX."""
 
-import copy
 import hashlib
-import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, NotFoundError
-from lesion.manifest import FORMAT, Manifest, SelfTest
-from lesion.preprocess import PreprocessSpec
-from lesion.taxonomy import Taxonomy
+from lesion.manifest import FORMAT, Manifest
 from tests.conftest import GOLDEN
 
 CONTENT = (GOLDEN / "tiny.onnx").read_bytes()
 TINY = Artifact.unpack(CONTENT)
 
 
-def manifest_data() -> dict[str, Any]:
-    return dict(json.loads(TINY.manifest.dumps()))
-
-
 def refusal(content: bytes) -> ArtifactError:
     with pytest.raises(ArtifactError) as caught:
         Artifact.unpack(content, "model.onnx")
-    return caught.value
-
-
-def manifest_refusal(text: str) -> ArtifactError:
-    with pytest.raises(ArtifactError) as caught:
-        Manifest.loads(text)
     return caught.value
 
 
@@ -62,32 +45,6 @@ def test_facts_are_added_to_the_provenance() -> None:
     manifest = TINY.with_provenance(parity=1e-6, split="other")
     assert manifest.provenance == {**TINY.manifest.provenance, "parity": 1e-6, "split": "other"}
     assert replace(manifest, provenance=TINY.manifest.provenance) == TINY.manifest
-
-
-NUMBERS = st.floats(1e-6, 1e6)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-
-
-@settings(deadline=None)
-@given(st.text(), NUMBERS, st.floats(0, 1), st.dictionaries(st.text(), JSON, max_size=4), st.data())
-def test_a_manifest_survives_its_json(
-    name: str, temperature: float, threshold: float, provenance: dict[str, Any], data: st.DataObject
-) -> None:
-    taxonomy = Taxonomy.of(data.draw(st.sampled_from(["diagnosis", "malignancy"])), ("mel", "bcc"))
-    answers = tuple(data.draw(st.floats(0, 1)) for _ in taxonomy.labels)
-    spec = PreprocessSpec(64, "bicubic")
-    manifest = Manifest(name, taxonomy, spec, temperature, threshold, SelfTest(answers, 1e-3), provenance)
-    assert Manifest.loads(manifest.dumps()) == manifest
-    assert Artifact.unpack(Artifact.pack(b"", manifest)[1]).manifest == manifest
-
-
-def test_a_figure_that_is_no_number_is_not_written() -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        TINY.with_provenance(auroc=float("nan")).dumps()
 
 
 def test_no_flipped_bit_goes_unnoticed() -> None:
@@ -150,113 +107,22 @@ def test_a_plain_onnx_file_is_told_where_models_come_from() -> None:
     assert error.hint == "use a model.onnx that `lesion train` or `lesion export` wrote"
 
 
-def test_a_newer_format_is_named_with_the_one_we_read() -> None:
-    _, content = Artifact.pack(TINY.graph, replace(TINY.manifest, format=FORMAT + 6))
-    error = refusal(content)
-    assert error.message == f"the model file has format {FORMAT + 6}, this lesion reads up to {FORMAT}"
-    assert error.hint == "upgrade lesion, or export the model again with this version"
-
-
-def test_an_entry_of_a_later_version_is_ignored() -> None:
-    data = {**manifest_data(), "colour": "blue"}
-    assert Manifest.loads(json.dumps(data)) == TINY.manifest
-
-
-PLACES = [
-    *("format", "name", "preprocess", "provenance", "self_test", "taxonomy", "temperature", "threshold"),
-    *("preprocess.size", "preprocess.filter", "taxonomy.labels", "taxonomy.malignant"),
-    *("self_test.probabilities", "self_test.tolerance"),
-]
-
-
-@pytest.mark.parametrize("place", PLACES)
-def test_a_missing_entry_is_named(place: str) -> None:
-    data = manifest_data()
-    *parents, key = place.split(".")
-    inner = data
-    for parent in parents:
-        inner = inner[parent]
-    del inner[key]
-    error = manifest_refusal(json.dumps(data))
-    assert error.message == f"the model file's manifest is not understood: KeyError('{key}')"
-
-
-WRONG: list[tuple[str, Any]] = [
-    *((place, None) for place in PLACES),
-    *((place, []) for place in PLACES if place != "taxonomy.malignant"),
-    *((place, "nonsense") for place in PLACES if place != "name"),
-    ("name", 7),
-    ("format", "1"),
-    ("format", {}),
-    ("temperature", "1.5"),
-    ("temperature", True),
-    ("temperature", [1.5]),
-    ("temperature", 0),
-    ("temperature", -1.5),
-    ("temperature", 10**400),
-    ("threshold", "0.4"),
-    ("threshold", 2),
-    ("threshold", -0.1),
-    ("threshold", True),
-    ("taxonomy.labels", "abcdefg"),
-    ("taxonomy.labels", [1, 2, 3, 4, 5, 6, 7]),
-    ("taxonomy.labels", ["mel"] * 7),
-    ("taxonomy.labels", ["benign", "malignant"]),
-    ("taxonomy.malignant", []),
-    ("taxonomy.malignant", ["melanoma"]),
-    ("taxonomy.malignant", list(Taxonomy.of("diagnosis").labels)),
-    ("taxonomy.malignant", "mel"),
-    ("self_test.probabilities", ["a"] * 7),
-    ("self_test.probabilities", [0.5] * 6),
-    ("self_test.probabilities", [None] * 7),
-    ("self_test.tolerance", "0.001"),
-    ("preprocess", [32, "bilinear"]),
-    ("preprocess.size", 32.5),
-    ("preprocess.size", -1),
-    ("preprocess.filter", "nearest"),
-    ("provenance", [["a", 1]]),
-]
-
-
-@pytest.mark.parametrize(("place", "value"), WRONG, ids=lambda value: str(value)[:30])
-def test_an_entry_of_the_wrong_kind_is_refused(place: str, value: Any) -> None:
-    data = copy.deepcopy(manifest_data())
-    *parents, key = place.split(".")
-    inner = data
-    for parent in parents:
-        inner = inner[parent]
-    inner[key] = value
-    assert "manifest" in manifest_refusal(json.dumps(data)).message
-
-
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
-@pytest.mark.parametrize("place", ["temperature", "threshold", "tolerance", "format", "size"])
-def test_numbers_that_are_none_are_refused(place: str, number: str) -> None:
-    text = TINY.manifest.dumps()
-    start = text.index(f'"{place}": ') + len(place) + 4
-    end = min(at for at in (text.find(",", start), text.find("}", start)) if at > 0)
-    error = manifest_refusal(text[:start] + number + text[end:])
-    assert "manifest" in error.message or "has format inf" in error.message
-
-
-def test_the_limits_of_a_manifest_are_told() -> None:
-    error = manifest_refusal(json.dumps({**manifest_data(), "temperature": -1, "threshold": 2}))
-    assert error.message == (
-        "the manifest has temperature -1.0 and threshold 2.0; a positive number and one in [0, 1] expected"
-    )
+@pytest.mark.parametrize(
+    ("found", "hint"),
+    [
+        (FORMAT + 6, "upgrade lesion, or export the model again with this version"),
+        (1, "export the model again with this version"),
+    ],
+    ids=["newer", "older"],
+)
+def test_another_format_is_named_with_the_one_we_read(found: int, hint: str) -> None:
+    error = refusal(Artifact.pack(TINY.graph, replace(TINY.manifest, format=found))[1])
+    assert error.message == f"the model file has format {found}, this lesion reads format {FORMAT}"
+    assert error.hint == hint
 
 
 def test_a_sealed_file_with_an_impossible_threshold_is_refused() -> None:
     assert "threshold 2" in refusal(Artifact.pack(TINY.graph, replace(TINY.manifest, threshold=2.0))[1]).message
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["[" * 100_000, '{"a":' * 100_000, "", "null", "[]", "7", '"text"', "{", "{}", '{"format": 1}', "\ufffd"],
-    ids=["deep list", "deep dict", "empty", "null", "list", "7", "text", "open", "no entry", "one entry", "no text"],
-)
-def test_json_that_is_no_manifest_is_refused(text: str) -> None:
-    assert manifest_refusal(text).message.startswith("the model file's manifest is not understood: ")
 
 
 def swap_entry(raw: bytes) -> bytes:

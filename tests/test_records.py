@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from lesion.records import DataReport, Estimate, EvalReport, Prediction, to_dict, to_json
+from lesion.records import DataReport, Estimate, Prediction, to_dict, to_json
 
 SEVEN = {"akiec": 0.1, "bcc": 0.1, "bkl": 0.2, "df": 0.1, "mel": 0.1, "nv": 0.3, "vasc": 0.1}
-ANSWER = Prediction("a.jpg", "benign", 0.7, {"benign": 0.7, "malignant": 0.3}, SEVEN, "tiny@0123456789ab")
+TWO = {"benign": 0.7, "malignant": 0.3}
+ANSWER = Prediction("a.jpg", "benign", 0.7, "refer", ("uncertain", "blurred"), TWO, SEVEN, "tiny@0123456789ab")
 
 
 def test_a_prediction_has_exactly_the_documented_keys() -> None:
@@ -17,6 +18,8 @@ def test_a_prediction_has_exactly_the_documented_keys() -> None:
         "source",
         "prediction",
         "confidence",
+        "decision",
+        "flags",
         "class_probabilities",
         "diagnosis_probabilities",
         "model",
@@ -26,7 +29,7 @@ def test_a_prediction_has_exactly_the_documented_keys() -> None:
 
 def test_without_diagnoses_their_key_is_left_out() -> None:
     data = to_dict(replace(ANSWER, diagnosis_probabilities=None))
-    assert list(data) == ["source", "prediction", "confidence", "class_probabilities", "model"]
+    assert list(data) == ["source", "prediction", "confidence", "decision", "flags", "class_probabilities", "model"]
 
 
 def test_predictions_are_one_document_with_a_schema() -> None:
@@ -38,6 +41,8 @@ def test_predictions_are_one_document_with_a_schema() -> None:
             "source": "a.jpg",
             "prediction": "benign",
             "confidence": 0.7,
+            "decision": "refer",
+            "flags": ["uncertain", "blurred"],
             "class_probabilities": {"benign": 0.7, "malignant": 0.3},
             "diagnosis_probabilities": SEVEN,
             "model": "tiny@0123456789ab",
@@ -53,8 +58,8 @@ def test_a_record_is_a_document_too() -> None:
 
 
 def test_a_figure_that_cannot_be_given_is_null() -> None:
-    report = EvalReport("m", "test", "f", 1, 1, 0, 0.5, {"auroc": Estimate(None, None, None)}, {"tp": 0}, 1.0)
-    assert json.loads(to_json(report))["metrics"] == {"auroc": {"value": None, "low": None, "high": None}}
+    figures = {"metrics": {"auroc": to_dict(Estimate(None, None, None))}}
+    assert json.loads(to_json(figures))["metrics"] == {"auroc": {"value": None, "low": None, "high": None}}
 
 
 def test_numbers_come_back_to_the_bit() -> None:

@@ -1,6 +1,6 @@
 """What an evaluation found: the records behind `lesion eval`, its JSON, its page and the model card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lesion.records import Estimate
 
@@ -80,7 +80,7 @@ class Subgroup:
     malignant: int
     metrics: dict[str, Estimate]
     undefined: dict[str, str]
-    """Figure → why it has no value here."""
+    """Figure → why it has no value, or no interval, here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,20 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """How model A does less how model B does, on the same images."""
+
+    figure: str
+    a: Estimate
+    b: Estimate
+    difference: Estimate
+    p_value: float | None
+    """Two-sided; None where it cannot be computed."""
+    method: str
+    """"lesion bootstrap" or "DeLong"."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """How a model file did on a split."""
 
@@ -140,7 +154,7 @@ class Evaluation:
     lesion_metrics: dict[str, Estimate]
     """Over lesions, each with the mean probability of its images."""
     undefined: dict[str, str]
-    """Figure → why it has no value."""
+    """Figure → why it has no value, or no interval; "lesion.auroc", "diagnoses.mel.f1", "referral.missed" …"""
     confusion: dict[str, int]
     """tp, fp, fn, tn at the threshold; malignant is positive."""
     calibration_error_before: Estimate
@@ -166,20 +180,10 @@ class Evaluation:
     seconds: float
     images_per_second: float
     """Of the answers alone, from ready pixels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How model A does less how model B does, on the same images."""
-
-    figure: str
-    a: Estimate
-    b: Estimate
-    difference: Estimate
-    p_value: float | None
-    """Two-sided; None where it cannot be computed."""
-    method: str
-    """"lesion bootstrap" or "DeLong"."""
+    tta_gain: list[Difference] = field(default_factory=list)
+    """What the eight views change: with them (a) less without (b); empty for a plain evaluation."""
+    plain_images_per_second: float | None = None
+    """Without them, for comparison."""
 
 
 @dataclass(frozen=True, slots=True)

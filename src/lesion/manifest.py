@@ -107,7 +107,9 @@ class Manifest:
                 preprocess=PreprocessSpec.of(data["preprocess"]),
                 temperature=_number(data["temperature"]),
                 threshold=_number(data["threshold"]),
-                conformal=Conformal(**{key: _number(value) for key, value in data["conformal"].items()}),
+                conformal=Conformal(
+                    *(_number(data["conformal"][key]) for key in ("coverage", "malignant_from", "benign_to"))
+                ),
                 checks=_many(data["checks"], _read_check),
                 reference=_many(data["reference"], _read_reference),
                 self_test=SelfTest(
@@ -132,8 +134,11 @@ class Manifest:
         one_each = len(set(labels)) == len(labels) == len(self.self_test.probabilities)
         if not one_each or not 0 < len(malignant) < len(labels):
             raise ArtifactError("the manifest's labels, malignant labels and self-test do not fit together")
+        if len({check.name for check in self.checks}) < len(self.checks) or not all(map(_is_sound, self.checks)):
+            raise ArtifactError(f"the manifest's checks do not fit together: {self.checks}")
         for each in self.reference:
-            if len(each.shares) != len(each.edges) + 1 or not all(a < b for a, b in pairwise(each.edges)):
+            fits = len(each.shares) == len(each.edges) + 1 and all(0 <= share <= 1 for share in each.shares)
+            if not fits or not all(a < b for a, b in pairwise(each.edges)):
                 raise ArtifactError(f"the manifest's reference of {each.name!r} has bins that do not fit together")
 
 
@@ -144,6 +149,11 @@ def _require_format(found: int) -> None:
             f"the model file has format {found}, this lesion reads format {FORMAT}",
             hint=("upgrade lesion, or " if newer else "") + "export the model again with this version",
         )
+
+
+def _is_sound(check: Check) -> bool:
+    ordered = check.low is None or check.high is None or check.low <= check.high
+    return ordered and (check.low is None or check.low_flag != "") and (check.high is None or check.high_flag != "")
 
 
 def _read_check(data: dict[str, Any]) -> Check:

@@ -1,9 +1,23 @@
+"""What is fitted on validation: against hand-worked cases and simulated data."""
+
+from dataclasses import replace
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from lesion.engine.calibrate import MARGIN, choose_threshold, fit_temperature
+from lesion.engine.calibrate import (
+    MARGIN,
+    choose_threshold,
+    fit_conformal,
+    fit_limits,
+    fit_temperature,
+    summarize,
+)
 from lesion.errors import DataError
-from lesion.inference.decide import to_probabilities
+from lesion.inference.decide import find_flags, to_probabilities
+from lesion.manifest import Check
+from tests.inference.test_decide import TWO
 
 
 @pytest.mark.parametrize("true", [0.5, 1.0, 3.0])
@@ -44,3 +58,133 @@ def test_a_model_that_knows_nothing_calls_everything_malignant() -> None:
 def test_no_malignant_image_means_no_operating_point() -> None:
     with pytest.raises(DataError, match="no malignant image"):
         choose_threshold([0.1, 0.2], [False, False], 0.95)
+
+
+# --- conformal sets ---------------------------------------------------------------------------------------------------
+
+
+def limits(benign: list[float], malignant: list[float], lesions: list[str], coverage: float) -> tuple[float, float]:
+    sets = fit_conformal([*benign, *malignant], [False] * len(benign) + [True] * len(malignant), lesions, coverage)
+    assert sets.coverage == coverage
+    return sets.benign_to, sets.malignant_from
+
+
+NINE = [0.5, 0.1, 0.9, 0.3, 0.2, 0.8, 0.4, 0.7, 0.6]
+
+
+def test_of_nine_lesions_and_a_tenth_nine_are_covered() -> None:
+    lesions = [f"L{i}" for i in range(18)]
+    assert limits(NINE, NINE, lesions, 0.9) == (0.9, 0.1)
+    assert limits(NINE, NINE, lesions, 0.8) == (0.8, 0.2)
+    assert limits(NINE, NINE, lesions, 0.75) == (0.8, 0.2)  # 7.5 of 10: the eighth
+
+
+def test_too_few_lesions_cover_everything() -> None:
+    lesions = [f"L{i}" for i in range(16)]
+    assert limits(NINE[:8], NINE[:8], lesions, 0.9) == (1, 0)  # 8 of 9 is less than 0.9
+    assert limits(NINE[:8], [], lesions[:8], 0.8) == (0.9, 0)
+    assert limits([], NINE[:8], lesions[:8], 0.8) == (1, 0.1)
+
+
+def test_images_share_the_weight_of_their_lesion() -> None:
+    # Sorted: 0.2 (half of A), 0.4 (B), 0.6 (half of A); with the new lesion the weights add up to 3.
+    assert limits([0.2, 0.6, 0.4], [], ["A", "A", "B"], 0.5) == (0.4, 0)  # 0.5 + 1 of 3
+    assert limits([0.2, 0.6, 0.4], [], ["A", "A", "B"], 0.6) == (0.6, 0)  # 0.5 + 1 + 0.5 of 3
+    assert limits([0.2, 0.6, 0.4], [], ["A", "A", "B"], 0.7) == (1, 0)
+    assert limits([0.2, 0.6, 0.4], [], ["A", "B", "C"], 0.6) == (0.6, 0)
+    assert limits([], [0.8, 0.4, 0.6], ["A", "A", "B"], 0.5) == (1, 0.6)
+
+
+def test_a_limit_is_the_probability_itself() -> None:
+    # 1 - (1 - p) is not p for most floats, and an image at the limit belongs to the set.
+    p = np.random.default_rng(0).random(999)
+    _, lowest = limits([], p.tolist(), [str(i) for i in range(999)], 0.9)
+    assert lowest in p
+    assert (p >= lowest).sum() == 900
+
+
+def draw_lesions(rng: np.random.Generator, count: int) -> tuple[npt.NDArray[np.float64], list[str]]:
+    """Scores of lesions with one to eight images; the more images, the lower their scores."""
+    images = rng.integers(1, 9, count)
+    own = rng.normal(-0.3 * images, 1.0)
+    scores = np.repeat(own, images) + rng.normal(0, 0.3, images.sum())
+    return 1 / (1 + np.exp(-scores)), [str(i) for i in np.repeat(np.arange(count), images)]
+
+
+@pytest.mark.parametrize("malignant", [False, True], ids=["benign", "malignant"])
+@pytest.mark.parametrize("coverage", [0.8, 0.9])
+def test_an_image_of_a_new_lesion_is_covered_as_promised(malignant: bool, coverage: float) -> None:
+    rng, covered, by_image = np.random.default_rng(4), [], []
+    for _ in range(300):
+        scores, lesions = draw_lesions(rng, 60)
+        new, owners = draw_lesions(rng, 40)
+        first = new[np.unique(owners, return_index=True)[1]]
+        flip = (lambda p: 1 - p) if malignant else (lambda p: p)
+        sets = fit_conformal(flip(scores), np.full(len(scores), malignant), lesions, coverage)
+        within = flip(first) >= sets.malignant_from if malignant else first <= sets.benign_to
+        covered.append(within.mean())
+        by_image.append((first <= np.quantile(scores, coverage)).mean())
+    # Between the promise and one lesion of 61 more (standard error 0.003); every image for itself falls short.
+    assert coverage - 0.01 < np.mean(covered) < coverage + 1 / 61 + 0.01
+    assert np.mean(by_image) < coverage - 0.02
+
+
+# --- limits of the checks ---------------------------------------------------------------------------------------------
+
+CHECKS = (Check("a", None, None, "", "high a"), Check("b", None, None, "low b", "high b"))
+
+
+def accept(measures: npt.NDArray[np.float64], checks: tuple[Check, ...]) -> npt.NDArray[np.bool_]:
+    return np.array([not flags for flags in find_flags(measures, replace(TWO, checks=checks))])
+
+
+@pytest.mark.parametrize("acceptance", [0.55, 0.9, 0.95, 0.99, 1.0])
+@pytest.mark.parametrize("n", [10, 100, 1503])
+def test_as_many_pass_as_were_asked_for(n: int, acceptance: float) -> None:
+    measures = np.random.default_rng(n).normal(size=(n, 2)) ** 3
+    passing = accept(measures, fit_limits(measures, CHECKS, acceptance)).mean()
+    assert acceptance <= passing < acceptance + 0.03 + 1 / n
+
+
+def test_a_side_without_a_flag_has_no_limit() -> None:
+    a, b = fit_limits(np.random.default_rng(1).normal(size=(200, 2)), CHECKS, 0.95)
+    assert a.low is None
+    assert None not in (a.high, b.low, b.high)
+    assert [(check.name, check.low_flag, check.high_flag) for check in (a, b)] == [
+        ("a", "", "high a"),
+        ("b", "low b", "high b"),
+    ]
+
+
+def test_the_image_far_out_is_the_one_that_fails() -> None:
+    measures = np.random.default_rng(2).normal(size=(100, 2))
+    measures[[3, 50, 77]] = [[9, 0], [0, -9], [0, 9]]
+    passing = accept(measures, fit_limits(measures, CHECKS, 0.97))
+    assert np.flatnonzero(~passing).tolist() == [3, 50, 77]
+
+
+def test_a_measure_that_never_varies_flags_only_what_differs() -> None:
+    measures = np.random.default_rng(3).normal(size=(100, 2))
+    measures[:, 1] = 0.25
+    checks = fit_limits(measures, CHECKS, 0.95)
+    assert (checks[1].low, checks[1].high) == (0.25, 0.25)
+    assert accept(measures, checks).mean() >= 0.95
+
+
+# --- what service is compared with ------------------------------------------------------------------------------------
+
+
+def test_a_distribution_has_ten_even_bins() -> None:
+    reference = summarize("malignant", np.linspace(0, 1, 1001))
+    assert reference.name == "malignant"
+    assert reference.edges == pytest.approx(np.linspace(0.1, 0.9, 9))
+    assert reference.shares == pytest.approx([0.1] * 10, abs=0.002)
+    assert sum(reference.shares) == pytest.approx(1)
+
+
+def test_values_that_repeat_make_fewer_bins() -> None:
+    reference = summarize("x", [0.0] * 55 + [1.0] * 27 + [2.0] * 18)
+    assert reference.edges == (0, 1, 2)
+    assert reference.shares == (0, 0.55, 0.27, 0.18)  # a value at an edge belongs to the bin above it
+    assert summarize("x", [7.0] * 5).edges == (7,)
+    assert summarize("x", [7.0]).shares == (0, 1)

@@ -12,17 +12,25 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from lesion.artifact import Artifact
 from lesion.errors import CheckFailed
-from lesion.inference.decide import decide, to_malignant, to_probabilities
+from lesion.inference.decide import decide, find_flags, is_certain, to_malignant, to_probabilities
+from lesion.manifest import Check, Conformal, Manifest
+from lesion.records import Prediction
 from lesion.taxonomy import Taxonomy
 from tests.conftest import GOLDEN
 
 SEVEN = Artifact.unpack((GOLDEN / "tiny.onnx").read_bytes()).manifest
 TWO = Artifact.unpack((GOLDEN / "tiny2.onnx").read_bytes()).manifest
+USUAL = [0.5]  # within the limits of the tiny models' only check
 LOGITS = arrays(
     np.float32,
     array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9),
     elements=st.floats(-1e6, 1e6, width=32),
 )
+
+
+def answer(malignant: float, measure: float = 0.5, **changes: Any) -> Prediction:
+    """What the model of two classes says of a malignant probability."""
+    return decide(np.array([1 - malignant, malignant]), [measure], "a.png", replace(TWO, **changes), "tiny@0")
 
 
 @settings(deadline=None)
@@ -70,32 +78,105 @@ def test_the_malignant_probability_is_the_sum_of_the_malignant_diagnoses() -> No
 
 
 @pytest.mark.parametrize(
-    ("malignant", "answer"),
+    ("malignant", "expected"),
     [(0.5, "malignant"), (np.nextafter(0.5, 0), "benign"), (0.75, "malignant"), (0.25, "benign")],
     ids=["at", "just below", "above", "below"],
 )
-def test_a_probability_at_the_threshold_counts_as_malignant(malignant: float, answer: str) -> None:
-    record = decide(np.array([1 - malignant, malignant]), "a.png", replace(TWO, threshold=0.5), "tiny@0")
-    assert record.prediction == answer
-    assert record.confidence == record.class_probabilities[answer]
+def test_a_probability_at_the_threshold_counts_as_malignant(malignant: float, expected: str) -> None:
+    record = answer(malignant, threshold=0.5)
+    assert record.prediction == expected
+    assert record.confidence == record.class_probabilities[expected]
     assert record.class_probabilities["malignant"] == malignant
 
 
-@pytest.mark.parametrize(("threshold", "answer"), [(0.0, "malignant"), (1.0, "benign")])
-def test_the_threshold_alone_decides(threshold: float, answer: str) -> None:
-    record = decide(np.array([0.7, 0.3]), "a.png", replace(TWO, threshold=threshold), "tiny@0")
-    assert record.prediction == answer
+@pytest.mark.parametrize(("threshold", "expected"), [(0.0, "malignant"), (1.0, "benign")])
+def test_the_threshold_alone_decides(threshold: float, expected: str) -> None:
+    assert answer(0.3, threshold=threshold).prediction == expected
 
 
 def test_confidence_below_one_half_is_told_as_it_is() -> None:
-    record = decide(np.array([0.8, 0.2]), "a.png", replace(TWO, threshold=0.1), "tiny@0")
+    record = answer(0.2, threshold=0.1)
     assert (record.prediction, record.confidence) == ("malignant", 0.2)
+
+
+# Sets: threshold 0.4, "malignant" from 0.35 on, "benign" up to 0.45.
+@pytest.mark.parametrize(
+    ("malignant", "prediction", "certain"),
+    [
+        (0.349, "benign", True),
+        (0.35, "benign", False),
+        (0.399, "benign", False),
+        (0.4, "malignant", False),
+        (0.45, "malignant", False),
+        (0.451, "malignant", True),
+    ],
+)
+def test_what_both_sets_hold_is_referred_and_keeps_its_plain_answer(
+    malignant: float, prediction: str, certain: bool
+) -> None:
+    record = answer(malignant)
+    assert record.prediction == prediction
+    assert (record.decision, record.flags) == ((prediction, ()) if certain else ("refer", ("uncertain",)))
+
+
+@pytest.mark.parametrize(
+    ("malignant", "certain"),
+    [(0.2, True), (0.3, True), (0.31, False), (0.45, False), (0.55, False), (0.7, True), (0.8, True)],
+)
+def test_what_neither_set_holds_is_referred_too(malignant: float, certain: bool) -> None:
+    sets = Conformal(0.9, malignant_from=0.7, benign_to=0.3)
+    assert is_certain([malignant], replace(TWO, conformal=sets, threshold=0.5)).tolist() == [certain]
+
+
+@pytest.mark.parametrize(
+    ("malignant", "certain"),
+    [(0.1, True), (0.2, False), (0.3, False), (0.45, False), (0.5, True)],
+    ids=["benign", "may be either", "alarmed, may be either", "alarmed, at the limit", "malignant"],
+)
+def test_an_answer_that_its_set_contradicts_is_not_certain(malignant: float, certain: bool) -> None:
+    sets = Conformal(0.9, malignant_from=0.15, benign_to=0.45)
+    assert is_certain([malignant], replace(TWO, conformal=sets, threshold=0.25)).tolist() == [certain]
+
+
+def test_nothing_is_certain_when_both_classes_are_in_every_set() -> None:
+    p = np.linspace(0, 1, 11)
+    assert not is_certain(p, replace(TWO, conformal=Conformal(0.99, 0, 1))).any()
+
+
+@pytest.mark.parametrize(
+    ("malignant", "measure", "flags"),
+    [
+        (0.1, 0.5, ()),
+        (0.1, 0.01, ("too_dark",)),
+        (0.9, 0.99, ("too_bright",)),
+        (0.4, 0.99, ("uncertain", "too_bright")),
+        (0.1, float("nan"), ("too_dark",)),
+        (0.1, float("inf"), ("too_bright",)),
+    ],
+)
+def test_an_unusual_image_is_referred_and_says_why(malignant: float, measure: float, flags: tuple[str, ...]) -> None:
+    record, plain = answer(malignant, measure), answer(malignant)
+    assert record.flags == flags
+    assert record.decision == ("refer" if flags else record.prediction)
+    assert (record.prediction, record.confidence) == (plain.prediction, plain.confidence)
+
+
+def test_each_check_has_its_column() -> None:
+    checks = (Check("a", 0, None, "low a", ""), Check("b", None, 1, "", "high b"))
+    measures = [[0, 1], [-1, 1], [0, 2], [-1, 2], [np.nan, np.nan]]
+    both = ("low a", "high b")
+    assert find_flags(measures, replace(TWO, checks=checks)) == [(), both[:1], both[1:], both, both]
+
+
+def test_measures_that_are_not_one_for_each_check_are_a_mistake() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        find_flags([[0.5, 0.5]], TWO)
 
 
 @settings(deadline=None)
 @given(arrays(np.float64, 7, elements=st.floats(0, 1)).filter(lambda row: row.sum() > 0))
 def test_an_answer_is_consistent_with_itself(row: npt.NDArray[np.float64]) -> None:
-    record = decide(row / row.sum(), "a.png", SEVEN, "tiny@0")
+    record = decide(row / row.sum(), USUAL, "a.png", SEVEN, "tiny@0")
     malignant = record.class_probabilities["malignant"]
     assert 0 <= malignant <= 1
     assert record.class_probabilities["benign"] + malignant == pytest.approx(1, abs=1e-15)
@@ -108,19 +189,19 @@ def test_an_answer_is_consistent_with_itself(row: npt.NDArray[np.float64]) -> No
 def test_a_sum_that_rounds_above_one_stays_a_probability() -> None:
     row = np.array([0.5, 0.25, 0, 0, np.nextafter(0.25, 1) + 2**-52, 0, 0])
     assert to_malignant(row[None], SEVEN)[0] > 1
-    assert decide(row, "a.png", SEVEN, "tiny@0").class_probabilities == {"benign": 0, "malignant": 1}
+    assert decide(row, USUAL, "a.png", SEVEN, "tiny@0").class_probabilities == {"benign": 0, "malignant": 1}
 
 
 def test_an_answer_names_its_source_its_model_and_every_diagnosis() -> None:
     row = to_probabilities(np.arange(7.0)[None], 1)[0]
-    record = decide(row, "a.png", SEVEN, "tiny@0")
+    record = decide(row, USUAL, "a.png", SEVEN, "tiny@0")
     assert (record.source, record.model) == ("a.png", "tiny@0")
     assert record.diagnosis_probabilities == dict(zip(SEVEN.taxonomy.labels, row.tolist(), strict=True))
     assert all(type(value) is float for value in record.diagnosis_probabilities.values())
 
 
 def test_a_model_of_two_classes_names_no_diagnoses() -> None:
-    assert decide(np.array([0.5, 0.5]), "a.png", TWO, "tiny@0").diagnosis_probabilities is None
+    assert answer(0.5).diagnosis_probabilities is None
 
 
 @pytest.mark.parametrize(
@@ -130,6 +211,6 @@ def test_a_model_of_two_classes_names_no_diagnoses() -> None:
 def test_what_is_not_a_number_is_never_called_benign(logits: list[Any], manifest: Manifest) -> None:
     row = to_probabilities([logits], 1)[0]
     with pytest.raises(CheckFailed) as caught:
-        decide(row, "a.png", manifest, "tiny@0")
+        decide(row, USUAL, "a.png", manifest, "tiny@0")
     assert caught.value.message == "tiny@0 has no answer for a.png: a probability is not a number"
     assert (caught.value.exit_code, caught.value.http_status) == (1, 500)

@@ -18,6 +18,7 @@ import lesion
 from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, CheckFailed, ImageError, NotAnImage, NotFoundError
 from lesion.inference.predictor import Predictor, draw_test_image
+from lesion.manifest import SelfTest
 from lesion.preprocess import PreprocessSpec
 from tests.conftest import GOLDEN
 
@@ -275,7 +276,7 @@ def test_a_graph_and_a_manifest_of_two_models_do_not_fit() -> None:
 
 def test_a_graph_of_another_size_does_not_fit() -> None:
     spec = PreprocessSpec(64, "bilinear")
-    with pytest.raises(ArtifactError, match=r"\[32, 32, 3\].*\[64, 64, 3\]"):
+    with pytest.raises(ArtifactError, match=r"32, 32, 3\].*64, 64, 3\]"):
         Predictor(replace(TINY, manifest=replace(TINY.manifest, preprocess=spec)))
 
 
@@ -292,6 +293,106 @@ def test_a_graph_without_our_input_does_not_fit(kind: str) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with pytest.raises(ArtifactError, match="the graph does not fit its manifest"):
         Predictor(replace(TINY, graph=model.SerializeToString()))
+
+
+@pytest.mark.parametrize("name", ["logits", "checks", "maps"])
+def test_a_graph_without_one_of_our_outputs_does_not_fit(name: str) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_from_string(TINY.graph)
+    kept = [output for output in model.graph.output if output.name != name]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    with pytest.raises(ArtifactError, match="the graph does not fit its manifest"):
+        Predictor(replace(TINY, graph=model.SerializeToString()))
+
+
+def test_a_graph_with_other_checks_than_its_manifest_does_not_fit() -> None:
+    manifest = replace(TINY.manifest, checks=(*TINY.manifest.checks, replace(TINY.manifest.checks[0], name="other")))
+    with pytest.raises(ArtifactError, match="the graph does not fit its manifest"):
+        Predictor(replace(TINY, manifest=manifest))
+
+
+# --- everything about an image ----------------------------------------------------------------------------------------
+
+
+NOISE = np.random.default_rng(7).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+
+
+def test_maps_are_computed_for_whoever_asks_and_change_nothing(predictor: Predictor) -> None:
+    plain, full = predictor.run(NOISE), predictor.run(NOISE, maps=True)
+    assert plain.maps is None
+    assert full.maps is not None
+    assert full.maps.shape == (3, 7, 32, 32)
+    assert plain.checks == pytest.approx(NOISE.mean((1, 2, 3))[:, None] / 255, abs=1e-5)
+    assert np.array_equal(plain.logits, full.logits)
+    assert np.array_equal(plain.checks, full.checks)
+    assert np.array_equal(plain.logits, predictor.logits(NOISE))
+
+
+@pytest.mark.parametrize(("grey", "flags"), [(0, ("too_dark",)), (128, ()), (255, ("too_bright",))])
+def test_an_unusual_picture_is_referred(predictor: Predictor, grey: int, flags: tuple[str, ...]) -> None:
+    answer = predictor.predict(Image.new("RGB", (40, 40), (grey, grey, grey)))
+    assert tuple(flag for flag in answer.flags if flag != "uncertain") == flags
+    assert answer.decision == ("refer" if answer.flags else answer.prediction)
+
+
+# A model whose answer depends on where things are: the tiny one sees the mean colour alone.
+@pytest.fixture
+def leaning() -> Artifact:
+    """The first seven rows' mean grey are the logits, each row's own pixels the maps."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import helper, numpy_helper
+
+    info, float_ = helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    constants = {"start": [0], "end": [7], "axis": [1], "shape": [0, 7, 1, 32]}
+    initializers = [numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
+    initializers.append(numpy_helper.from_array(np.float32(32), "width"))
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["x"], to=float_),
+        helper.make_node("ReduceMean", ["x"], ["grey"], axes=[3], keepdims=0),
+        helper.make_node("Slice", ["grey", "start", "end", "axis"], ["rows"]),
+        helper.make_node("ReduceMean", ["rows"], ["logits"], axes=[2], keepdims=0),
+        helper.make_node("Div", ["rows", "width"], ["parts"]),
+        helper.make_node("Reshape", ["parts", "shape"], ["maps"]),
+        helper.make_node("ReduceMean", ["logits"], ["checks"], axes=[1], keepdims=1),
+    ]
+    pixels = info("pixels", onnx.TensorProto.UINT8, ["n", 32, 32, 3])
+    outputs = [info(*each) for each in (("logits", float_, ["n", 7]), ("checks", float_, ["n", 1]))]
+    outputs.append(info("maps", float_, ["n", 7, 1, 32]))
+    graph = helper.make_graph(nodes, "leaning", [pixels], outputs, initializers)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return replace(TINY, graph=model.SerializeToString())
+
+
+def test_eight_views_are_averaged(leaning: Artifact) -> None:
+    turned = [np.rot90(flipped, turns, (1, 2)) for flipped in (NOISE, NOISE[:, :, ::-1]) for turns in range(4)]
+    rows = [view.mean(3)[:, :7].mean(2) for view in turned]
+    assert len({row.tobytes() for row in rows}) == 8
+    averaged = Predictor(leaning, tta=True)
+    assert averaged.logits(NOISE) == pytest.approx(np.mean(rows, axis=0), rel=1e-5)
+    assert averaged.run(NOISE).logits == pytest.approx(averaged.logits(NOISE))
+    assert averaged.run(NOISE).checks == pytest.approx(np.mean(rows, axis=(0, 2))[:, None], rel=1e-5)
+
+
+def test_an_answer_of_eight_views_is_the_same_for_each_of_them(leaning: Artifact) -> None:
+    averaged = Predictor(leaning, tta=True)
+    for view in (NOISE[:, ::-1], NOISE[:, :, ::-1], np.rot90(NOISE, 1, (1, 2)), NOISE.swapaxes(1, 2)):
+        assert averaged.logits(np.ascontiguousarray(view)) == pytest.approx(averaged.logits(NOISE), rel=1e-5)
+
+
+def test_maps_of_eight_views_are_turned_back(predictor: Predictor) -> None:
+    # Every position counts the same in the tiny model: its maps turn with the picture.
+    averaged = Predictor(TINY, tta=True).run(NOISE, maps=True).maps
+    assert averaged is not None
+    assert averaged == pytest.approx(np.asarray(predictor.run(NOISE, maps=True).maps), abs=1e-6)
+
+
+def test_the_self_test_is_of_one_view(leaning: Artifact) -> None:
+    pixels = TINY.manifest.preprocess.apply(draw_test_image())[None]
+    once = Predictor(leaning)
+    test = SelfTest(tuple(once.probabilities(pixels)[0].tolist()), 1e-6)
+    assert not np.allclose(Predictor(leaning, tta=True).probabilities(pixels), once.probabilities(pixels))
+    Predictor(replace(leaning, manifest=replace(leaning.manifest, self_test=test)), tta=True).run_self_test()
 
 
 def test_a_missing_model_is_not_found(tmp_path: Path) -> None:

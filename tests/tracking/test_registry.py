@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,19 @@ from sqlalchemy.engine import URL
 
 from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, CheckFailed, ConfigError, NotFoundError
+from lesion.evaluation import Evaluation as Findings
 from lesion.files import sha256
-from lesion.records import Estimate, EvalReport
+from lesion.records import Estimate
 from lesion.run import Run
 from lesion.tracking.database import store_url
 from lesion.tracking.registry import Registry
 from lesion.tracking.store import Store
 from lesion.tracking.versions import Evaluation
 from tests.conftest import GOLDEN
+from tests.engine.evaluation.sample import make_evaluation
 
 SPLIT = "5p117"
+SAMPLE = make_evaluation(60)
 
 
 def write_model(path: Path, auroc: float | None = 0.8, **provenance: Any) -> Path:
@@ -32,11 +36,10 @@ def write_model(path: Path, auroc: float | None = 0.8, **provenance: Any) -> Pat
     return path
 
 
-def report(model: Path, auroc: float, split: str = "test", fingerprint: str = SPLIT) -> EvalReport:
+def report(model: Path, auroc: float, split: str = "test", fingerprint: str = SPLIT) -> Findings:
     estimate = Estimate(auroc, auroc - 0.1, auroc + 0.1)
-    return EvalReport(
-        Artifact.read(model).identity, split, fingerprint, 100, 80, 20, 0.4, {"auroc": estimate}, {"tp": 1}, 1.0
-    )
+    identity = Artifact.read(model).identity
+    return replace(SAMPLE, model=identity, split=split, fingerprint=fingerprint, metrics={"auroc": estimate})
 
 
 def put_report(run: Run, model: Path, auroc: float) -> None:

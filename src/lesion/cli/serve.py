@@ -1,11 +1,19 @@
 """`lesion serve`."""
 
+import sys
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lesion.cli.options import Environment, Files, Json, Model, Overrides, Runs
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from lesion.config.serving import ServeConfig
+    from lesion.serve.sources import Source
 
 
 def serve(
@@ -13,25 +21,78 @@ def serve(
     model: Model = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port. Default: 8000.", envvar="PORT")] = None,
+    canary: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL=SHARE", help="Another model that answers this share, like ham@staging=0.1."),
+    ] = None,
+    shadow: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Another model that is asked, too, and never answers.")
+    ] = None,
+    new_token: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Make a token, print its line for the file of serve.tokens, and end."),
+    ] = None,
     config: Files = None,
     env: Environment = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
-    """Answer POST /predict over HTTP.
+    """Answer POST /v1/predict over HTTP.
 
-    Example: lesion serve --port 8000, then curl -F file=@lesion.jpg localhost:8000/predict
+    Example: lesion serve --port 8000, then curl -F file=@lesion.jpg localhost:8000/v1/predict
     """
-    from lesion.cli.reference import find_target
     from lesion.cli.render import show
     from lesion.cli.settings import merge
-    from lesion.inference.predictor import Predictor
     from lesion.records import ServeReport
-    from lesion.serve.app import create_app, listen, run_server, url_of
+    from lesion.serve.logs import set_up_logs
+    from lesion.serve.process import listen, run_server, url_of
+    from lesion.serve.settings import check_settings
 
-    merged = merge(overrides, config, env, {"serve.host": host, "serve.port": port})
+    if new_token is not None:
+        print_token(new_token)
+        return
+    flags = {"serve.host": host, "serve.port": port, "serve.canary": canary, "serve.shadow": shadow}
+    merged = merge(overrides, config, env, flags)
     settings = merged.serve
-    predictor = Predictor.load(find_target(model, runs, merged.tracking.store).path, settings.threads)
+    check_settings(settings)
+    set_up_logs(settings.log)
+    make = partial(build, model=model, runs=runs, store=merged.tracking.store)
+    app = make(settings) if settings.workers == 1 else None
     with listen(settings.host, settings.port) as listener:
-        show(ServeReport(url_of(listener), predictor.identity), as_json)
-        run_server(create_app(predictor, int(settings.max_upload_mb * 2**20)), listener)
+        url = url_of(listener, bool(settings.certificate))
+        if app is not None:
+            show(ServeReport(url, app.state.service.slot.pick().identity), as_json)
+            run_server(app, listener, settings)
+        else:
+            from lesion.serve.workers import run_workers
+
+            run_workers(make, listener, settings, lambda identity: show(ServeReport(url, identity), as_json))
+
+
+def build(settings: "ServeConfig", model: Path | None, runs: Path, store: str | None) -> "FastAPI":
+    """The application with its models, in the process that is to serve them."""
+    from lesion.serve.app import create_app
+    from lesion.serve.reload import open_models
+
+    slot, reloader = open_models(
+        settings, find_source(model, runs, store), lambda word: find_source(Path(word), runs, store)
+    )
+    return create_app(slot, settings, reloader)
+
+
+def find_source(model: Path | None, runs: Path, store: str | None) -> "Source":
+    """Where the model that is meant comes from; an alias is looked up again later, the newest run is not."""
+    from lesion.cli.reference import find_target
+    from lesion.serve.sources import FileSource, RegistrySource
+
+    target = find_target(model, runs, store)
+    return FileSource(target.path) if target.version is None else RegistrySource(str(model), store, runs)
+
+
+def print_token(name: str) -> None:
+    """The line for the file goes to stdout, so that >> can append it; the token itself, shown once, to stderr."""
+    from lesion.serve.tokens import make_token
+
+    token, line = make_token(name)
+    print(line)
+    print(f"token: {token}\nIt is shown once: keep it where {name} reads it.", file=sys.stderr)

@@ -14,21 +14,23 @@ class ServeConfig:
     port: int = knob(8000, at_least=0, at_most=65535)
     """TCP port; 0 takes a free one."""
     threads: int = knob(0, at_least=0)
-    """Threads per inference; 0 means as many as this process may use."""
+    """Images that are worked on at once, and threads for a lone one; 0 means as many as this process may use."""
     workers: int = knob(1, at_least=1, at_most=64)
-    """Processes that listen on the port, each with its own model."""
+    """Processes that listen on the port, each with its own model, queue and share of the threads."""
     max_upload_mb: float = knob(16.0, above=0, at_most=1024)
     """Largest request body, in MiB, counted as it arrives."""
-    max_batch: int = knob(8, at_least=1, at_most=256)
-    """Most images of one inference; those that wait are taken together, and none waits for others to come."""
+    max_batch: int = knob(32, at_least=1, at_most=256)
+    """Most images of one inference on a GPU: those that wait are taken together. A CPU runs one image per thread."""
     max_images: int = knob(32, at_least=1, at_most=1000)
     """Most images of one POST /predict/batch."""
     queue: int = knob(32, at_least=1, at_most=10000)
     """Images that may wait; beyond that, requests are answered 503 at once."""
     deadline_s: float = knob(10.0, above=0, at_most=600)
-    """Seconds from a request's arrival to its answer; later ones are answered 503."""
+    """Seconds from a request's last byte to its answer; what takes longer is answered 503."""
     receive_s: float = knob(20.0, above=0, at_most=600)
     """Seconds in which a request must have arrived completely; its headers in half of that."""
+    keep_alive_s: int = knob(65, at_least=1, at_most=3600)
+    """Seconds that an idle connection stays open; more than the proxy in front keeps it (nginx: 60)."""
     drain_s: float = knob(8.0, above=0, at_most=600)
     """Seconds to finish what is in flight after SIGTERM."""
     tokens: str | None = None
@@ -49,6 +51,8 @@ class ServeConfig:
     """PEM file with the TLS certificate chain; with `key`."""
     key: str | None = None
     """PEM file with the certificate's private key."""
+    traces: str | None = None
+    """http://HOST:4318 of an OpenTelemetry collector that every request is told to; null tells none."""
     watch_s: float = knob(2.0, at_least=0)
     """Seconds between two looks at the model file or its alias; 0 looks on SIGHUP only."""
     canary: str | None = None
@@ -65,5 +69,3 @@ class ServeConfig:
     """Population stability index from which a distribution counts as drifted."""
     page: bool = True
     """Serve the page at /."""
-    docs: bool = False
-    """Serve the interactive API documentation at /docs."""

@@ -1,5 +1,6 @@
 """All that is fitted on validation and stored in the file: temperature, threshold, sets, limits of the checks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion.errors import DataError
-from lesion.inference.decide import to_probabilities
+from lesion.inference.decide import Floats, to_probabilities
 from lesion.manifest import Check, Conformal, Reference
 from lesion.metrics import threshold_for_sensitivity
 
@@ -60,31 +61,31 @@ def fit_conformal(malignant: npt.ArrayLike, truth: npt.ArrayLike, lesions: Seque
     p, t = np.asarray(malignant, float), np.asarray(truth, bool)
     _, index, counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
     weights = 1 / counts[index]
-    to = _conformal_quantile(p[~t], weights[~t], coverage)
-    return Conformal(coverage, 1 - _conformal_quantile(1 - p[t], weights[t], coverage), to)
+    lowest = -_conformal_quantile(-p[t], weights[t], coverage, 0)
+    return Conformal(coverage, abs(lowest), _conformal_quantile(p[~t], weights[~t], coverage, 1))  # abs: no -0.0
 
 
-def _conformal_quantile(scores: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], coverage: float) -> float:
-    """The least score that `coverage` of the weight keeps to, one more lesion at the end of the range included."""
+def _conformal_quantile(scores: Floats, weights: Floats, coverage: float, worst: float) -> float:
+    """The least score that `coverage` of the weight keeps to, one more lesion at the `worst` place included."""
     order = np.argsort(scores)
     reached = np.cumsum(weights[order]) >= coverage * (weights.sum() + 1) - 1e-9
-    return float(scores[order][reached.argmax()]) if reached.any() else 1.0
+    return float(scores[order][reached.argmax()]) if reached.any() else worst
 
 
 def fit_limits(measures: npt.ArrayLike, checks: Sequence[Check], acceptance: float) -> tuple[Check, ...]:
-    """`checks` with the widest common tails cut off so that `acceptance` of the (n, k) measures pass all of them."""
+    """`checks` with limits that `acceptance` of the images pass, from their (n, k) measures.
+
+    An image is as far out as its rarest measure; the images least far out pass, and their extremes are the limits.
+    """
     m = np.asarray(measures, float)
-
-    def cut(tail: float) -> tuple[Check, ...]:
-        low, high = np.quantile(m, tail, axis=0), np.quantile(m, 1 - tail, axis=0)
-        return tuple(
-            replace(check, low=float(a) if check.low_flag else None, high=float(b) if check.high_flag else None)
-            for check, a, b in zip(checks, low, high, strict=True)
-        )
-
-    tails = np.linspace(1 - acceptance, 0, 201)
-    passing = (sum(not any(c.flag(v) for c, v in zip(cut(tail), row, strict=True)) for row in m) for tail in tails)
-    return next((cut(tail) for tail, count in zip(tails, passing, strict=True) if count >= acceptance * len(m)), cut(0))
+    rank = m.argsort(axis=0).argsort(axis=0)
+    limited = [[bool(check.low_flag) for check in checks], [bool(check.high_flag) for check in checks]]
+    depth = np.where(limited, np.stack([rank, len(m) - 1 - rank], axis=1), len(m)).min(axis=(1, 2))
+    kept = m[np.argsort(depth)[-math.ceil(acceptance * len(m) - 1e-9) :]]
+    return tuple(
+        replace(check, low=float(low) if check.low_flag else None, high=float(high) if check.high_flag else None)
+        for check, low, high in zip(checks, kept.min(axis=0), kept.max(axis=0), strict=True)
+    )
 
 
 def summarize(name: str, values: npt.ArrayLike) -> Reference:

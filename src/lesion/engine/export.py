@@ -17,6 +17,7 @@ from lesion.config.schema import Config
 from lesion.data.split import open_dataset
 from lesion.engine.calibrate import choose_threshold, fit_conformal, fit_limits, fit_temperature, summarize
 from lesion.engine.checkpoint import find_best, read_checkpoint
+from lesion.engine.guard import HINT
 from lesion.engine.parity import BATCH, Parity, compare, run_batches
 from lesion.engine.validation import Pixels, Validation, sample_training
 from lesion.errors import ArtifactError, NonFiniteError, brief
@@ -72,7 +73,10 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
 
 
 def load_network(checkpoint: Path, config: Config) -> Classifier:
-    """The network with the checkpoint's weights; ArtifactError when they are not ours or do not fit."""
+    """The network with the checkpoint's weights.
+
+    Raises ArtifactError when they are not ours or do not fit, NonFiniteError when one is not a number.
+    """
     labels = Taxonomy.of(config.model.classes, config.data.malignant).labels
     net = build(replace(config.model, pretrained=False, weights=None), len(labels))
     state, prefix = read_checkpoint(checkpoint)["state_dict"], "classifier."
@@ -83,6 +87,8 @@ def load_network(checkpoint: Path, config: Config) -> Classifier:
             f"{checkpoint} is not a checkpoint of this run: {brief(error)}",
             hint="use the run folder as `lesion train` wrote it",
         ) from error
+    if not all(value.isfinite().all() for value in net.state_dict().values()):
+        raise NonFiniteError(f"{checkpoint} holds weights that are not a number", hint=HINT)
     return net.eval()
 
 
@@ -132,8 +138,6 @@ def make_artifact(graph: bytes, config: Config, validation: Validation, provenan
     )
     draft = Predictor(Artifact.pack(graph, blank)[0])
     answers = run_batches(draft, validation.pixels)
-    if not np.isfinite(answers.logits).all() or not np.isfinite(answers.checks).all():
-        raise NonFiniteError("the network's answer to a validation image is not a number", hint="train again")
     temperature = fit_temperature(answers.logits, validation.targets)
     malignant = to_malignant(to_probabilities(answers.logits, temperature), blank)
     threshold = choose_threshold(malignant, validation.malignant, config.eval.sensitivity)

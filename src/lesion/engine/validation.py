@@ -43,8 +43,8 @@ class Validation:
 def sample_training(dataset: Dataset, config: Config, count: int, progress: Progress) -> Pixels:
     """The pixels of at most `count` training images, spread over the whole split: (n, size, size, 3)."""
     rows = dataset.members["train"]
-    chosen = rows[:: max(1, len(rows) // count)][:count]
-    return dataset.open_cache(_spec(config), config.data.workers, progress).take(chosen)
+    chosen = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+    return dataset.open_cache(_spec(config), config.data.workers, progress).take([rows[i] for i in chosen])
 
 
 def _spec(config: Config) -> PreprocessSpec:

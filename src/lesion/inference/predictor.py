@@ -44,7 +44,7 @@ class Predictor:
     def __init__(self, artifact: Artifact, threads: int = 0, tta: bool = False) -> None:
         """Start a session of `threads` threads (0: as many as this process may use); ArtifactError if that fails.
 
-        With `tta` (test-time augmentation) an answer is the mean over the eight symmetries of the square.
+        With `tta` (test-time augmentation) all that is computed is the mean over the eight symmetries of the square.
         """
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
@@ -72,7 +72,7 @@ class Predictor:
     def run_self_test(self) -> None:
         """CheckFailed when the drawn test image gets other probabilities than at export; also warms up."""
         pixels = self.manifest.preprocess.apply(draw_test_image())
-        answer = to_probabilities(self._compute([LOGITS], pixels[None])[0], self.manifest.temperature)[0]
+        answer = to_probabilities(self._run([LOGITS], pixels[None])[0], self.manifest.temperature)[0]
         test = self.manifest.self_test
         difference = float(np.abs(answer - test.probabilities).max())
         if not difference <= test.tolerance:  # also when it is NaN
@@ -86,18 +86,25 @@ class Predictor:
         """Everything about uint8 pixels (n, size, size, 3); maps cost extra, and are computed on demand."""
         names = [LOGITS, CHECKS, MAPS] if maps else [LOGITS, CHECKS]
         logits, checks, *rest = self._compute(names, pixels)
-        if self.tta:
-            logits = self.logits(pixels)
         return Answers(logits, checks, rest[0] if rest else None)
 
     def logits(self, pixels: Pixels) -> Singles:
-        """The network's raw answer to uint8 pixels (n, size, size, 3), float32 (n, c); with `tta` the mean of eight."""
-        if not self.tta:
-            return self._compute([LOGITS], pixels)[0]
-        views = [np.rot90(flipped, turns, (1, 2)) for flipped in (pixels, pixels[:, :, ::-1]) for turns in range(4)]
-        return np.asarray(np.mean([self._compute([LOGITS], np.ascontiguousarray(view))[0] for view in views], axis=0))
+        """The network's raw answer to uint8 pixels (n, size, size, 3), float32 (n, c)."""
+        return self._compute([LOGITS], pixels)[0]
 
     def _compute(self, names: list[str], pixels: Pixels) -> list[Singles]:
+        if not self.tta:
+            return self._run(names, pixels)
+        turned = [self._run_turned(names, pixels, flip, turns) for flip in (1, -1) for turns in range(4)]
+        return [np.asarray(np.mean(each, axis=0)) for each in zip(*turned, strict=True)]
+
+    def _run_turned(self, names: list[str], pixels: Pixels, flip: int, turns: int) -> list[Singles]:
+        """The answer to the pixels mirrored (`flip` of -1) and then turned; maps are turned back."""
+        view = np.ascontiguousarray(np.rot90(pixels[:, :, ::flip], turns, (1, 2)))
+        answers = self._run(names, view)
+        return [np.rot90(each, -turns, (2, 3))[..., ::flip] if each.ndim == 4 else each for each in answers]
+
+    def _run(self, names: list[str], pixels: Pixels) -> list[Singles]:
         return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels}, _LEAN)]
 
     def probabilities(self, pixels: Pixels) -> Floats:
@@ -203,16 +210,16 @@ def _start_session(graph: bytes, threads: int) -> Any:
 
 def _check_graph(session: Any, manifest: Manifest) -> None:
     size, classes = manifest.preprocess.size, len(manifest.taxonomy.labels)
-    inputs, outputs = (
-        {each.name: (each.type, each.shape[1:]) for each in nodes}
-        for nodes in (session.get_inputs(), session.get_outputs())
-    )
-    expected = {LOGITS: ("tensor(float)", [classes]), CHECKS: ("tensor(float)", [len(manifest.checks)])}
-    maps = outputs.pop(MAPS, ("", []))
-    fits = maps[0] == "tensor(float)" and maps[1][:1] == [classes] and len(maps[1]) == 3
-    if inputs != {"pixels": ("tensor(uint8)", [size, size, 3])} or outputs != expected or not fits:
+    found = {each.name: [each.type, *each.shape[1:]] for each in (*session.get_inputs(), *session.get_outputs())}
+    expected = {
+        "pixels": ["tensor(uint8)", size, size, 3],
+        LOGITS: ["tensor(float)", classes],
+        CHECKS: ["tensor(float)", len(manifest.checks)],
+        MAPS: ["tensor(float)", classes, *found.get(MAPS, [])[-2:]],  # on a grid of whatever size
+    }
+    if found != expected or len(found[MAPS]) != 4:
         raise ArtifactError(
-            f"the graph does not fit its manifest: it maps {inputs} to {outputs} and maps {maps}, {expected} expected",
+            f"the graph does not fit its manifest: it has {found}, {expected} expected",
             hint="export the model again",
         )
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row, func, insert, inspect, select, text, upd
 
 from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.evaluation import Evaluation as Findings
 from lesion.files import ensure_folder, write_atomic
-from lesion.records import EvalReport
 from lesion.run import now, run_of
 from lesion.suggest import lookup, nearest
 from lesion.tracking.database import Mode, is_sqlite, store_url
@@ -170,7 +170,7 @@ class Registry:
             rows = connection.execute(query).mappings().all()
         return [Promotion(**{column: row[column] for column in Promotion.__slots__}) for row in rows]
 
-    def record(self, version: Version, report: EvalReport) -> None:
+    def record(self, version: Version, report: Findings) -> None:
         """Keep what `version` did on a split."""
         figures = {name: estimate.value for name, estimate in report.metrics.items()}
         with self._store.transaction() as connection:

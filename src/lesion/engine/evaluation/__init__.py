@@ -1,0 +1,1 @@
+"""What an exported file can do, and where it fails: measured, drawn and written down."""

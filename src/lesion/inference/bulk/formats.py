@@ -1,0 +1,227 @@
+"""Answers as text and tables: JSON lines, CSV that no spreadsheet takes for formulas, and what is made of them."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from lesion.errors import ConfigError, DataError
+from lesion.extras import need
+from lesion.inference.bulk.items import Answer, Problem, Unreadable
+from lesion.records import SCHEMA, Prediction, to_dict
+from lesion.suggest import lookup
+
+# A cell that begins so is a formula to a spreadsheet (OWASP, "CSV Injection"); the apostrophe is ours to mark it.
+FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
+ROWS = 10_000  # of a Parquet row group
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An answer that was found in a file."""
+
+    source: str
+    model: str | None
+    """None for what could not be read."""
+    end: int
+    """Bytes of the file up to its end."""
+
+
+class Lines(Protocol):
+    """A format that grows line by line."""
+
+    head: bytes
+
+    def encode(self, answer: Answer) -> bytes:
+        """The line of an answer."""
+
+    def scan(self, file: BinaryIO, name: str) -> Iterator[Entry]:
+        """The answers in `file`, without a last one that was cut off.
+
+        DataError for a file called `name` that holds anything else.
+        """
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    head = b""
+
+    def encode(self, answer: Answer) -> bytes:
+        """The record of an answer, as in `--json`."""
+        return json.dumps(to_dict(answer), allow_nan=False).encode() + b"\n"
+
+    def scan(self, file: BinaryIO, name: str) -> Iterator[Entry]:
+        """See Lines."""
+        end, start = 0, b'{"source": "'
+        for line in file:
+            whole = line.endswith(b"\n")
+            try:
+                record = json.loads(line)
+                entry = Entry(str(record["source"]), record.get("model"), end + len(line))
+            except (ValueError, LookupError, TypeError, AttributeError):
+                whole = False
+            if not whole:
+                if file.read(1) or not (line.startswith(start) or start.startswith(line)):
+                    raise not_ours(name, end) from None
+                return
+            end = entry.end
+            yield entry
+
+
+class Csv:
+    """A table with a head; nested fields are joined with a dot, lists with a space."""
+
+    def __init__(self, template: Prediction) -> None:
+        """The columns are those of `template`, and what was wrong."""
+        self.columns = to_columns(template)
+        self.head = self._line(self.columns)
+
+    def encode(self, answer: Answer) -> bytes:
+        """The row of an answer."""
+        flat = flatten(to_dict(answer))
+        return self._line(_disarm(flat.get(name)) for name in self.columns)
+
+    def scan(self, file: BinaryIO, name: str) -> Iterator[Entry]:
+        """See Lines."""
+        lines = _Counted(file)
+        rows = csv.reader(lines, strict=True)
+        end = len(self.head)
+        if (start := file.read(end)) != self.head:
+            if not self.head.startswith(start):
+                raise not_ours(name, 0)
+            return
+        source, model = (list(self.columns).index(column) for column in ("source", "model"))
+        while True:
+            try:
+                row = next(rows)
+                whole = len(row) == len(self.columns) and lines.last.endswith(b"\n")
+            except StopIteration:
+                return
+            except csv.Error:
+                whole = False
+            if not whole:
+                if file.read(1):
+                    raise not_ours(name, end)
+                return
+            end = len(self.head) + lines.count
+            yield Entry(row[source].removeprefix("'"), row[model] or None, end)
+
+    def _line(self, cells: Any) -> bytes:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\r\n").writerow(cells)  # what ends a line is quoted in a cell: both of them
+        return text.getvalue().removesuffix("\r\n").encode() + b"\n"
+
+
+def not_ours(name: str, end: int) -> DataError:
+    """What to raise when the file `name` holds something else than answers behind `end` bytes."""
+    return DataError(
+        f"{name} holds something else than answers, after {end} bytes", hint="name another file with --output"
+    )
+
+
+class _Counted:
+    """The lines of a file, and how many bytes they had."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.count = 0
+        self.last = b""
+
+    def __iter__(self) -> "_Counted":
+        return self
+
+    def __next__(self) -> str:
+        self.last = next(self._file)
+        self.count += len(self.last)
+        return self.last.decode("utf-8", "replace")
+
+
+def _disarm(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA) else cell
+
+
+def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}, "c": ["x", "y"]} to {"a.b": 1, "c": "x y"}."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = " ".join(map(str, value)) if isinstance(value, list | tuple) else value
+    return flat
+
+
+def to_columns(template: Prediction) -> dict[str, type]:
+    """The columns of tables of answers like `template`, and what their cells are."""
+    wrong = to_dict(Unreadable("", Problem("", "")))
+    return {name: type(value) for name, value in flatten({**to_dict(template), **wrong}).items()}
+
+
+def write_json(lines: BinaryIO, out: Path, template: Prediction) -> None:
+    """JSON lines to the document of `--json`, a line for each answer."""
+    with out.open("wb") as file:
+        file.write(f'{{"schema": {SCHEMA}, "predictions": ['.encode())
+        for number, line in enumerate(lines):
+            file.write((b",\n" if number else b"\n") + line.rstrip(b"\n"))
+        file.write(b"\n]}\n")
+
+
+def write_lines(lines: BinaryIO, out: Path, template: Prediction) -> None:
+    """JSON lines as they are."""
+    with out.open("wb") as file:
+        file.writelines(lines)
+
+
+def write_csv(lines: BinaryIO, out: Path, template: Prediction) -> None:
+    """JSON lines to CSV."""
+    table = Csv(template)
+    with out.open("wb") as file:
+        file.write(table.head)
+        for line in lines:
+            flat = flatten(json.loads(line))
+            file.write(table._line(_disarm(flat.get(name)) for name in table.columns))
+
+
+def write_parquet(lines: BinaryIO, out: Path, template: Prediction) -> None:
+    """JSON lines to Parquet, with the columns of CSV."""
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = {float: pyarrow.float64(), bool: pyarrow.bool_(), int: pyarrow.int64()}
+    columns = to_columns(template)
+    schema = pyarrow.schema([(name, kinds.get(kind, pyarrow.string())) for name, kind in columns.items()])
+    with parquet.ParquetWriter(out, schema) as writer:
+        while part := [flatten(json.loads(line)) for line in islice(lines, ROWS)]:
+            writer.write_table(pyarrow.Table.from_pylist(part, schema=schema))
+
+
+WRITERS: dict[str, Callable[[BinaryIO, Path, Prediction], None]] = {
+    "json": write_json,
+    "jsonl": write_lines,
+    "csv": write_csv,
+    "parquet": write_parquet,
+}
+
+
+def choose_format(output: str | None, word: str | None) -> str | None:
+    """The format called `word`, or that of the suffix of `output`; None when there is neither.
+
+    Raises ConfigError for an unknown one, MissingExtra when it needs a package that is not installed.
+    """
+    if word is None and output is not None:
+        word = output.rpartition("/")[2].rpartition(".")[2].lower()
+        if word not in WRITERS:
+            raise ConfigError(
+                f"what format {output} should have is not clear from its name",
+                hint=f"name it with --format: one of {', '.join(WRITERS)}",
+            )
+    if word is not None:
+        lookup(WRITERS, word, "format")
+    if word == "parquet":
+        need("predict", "pyarrow", extra="parquet")
+    return word

@@ -1,0 +1,124 @@
+"""A bulk prediction from its first image to its last, or to where it was stopped."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from lesion.errors import Interrupted, Terminated
+from lesion.inference.bulk.items import Answer, Item, Unreadable
+from lesion.inference.bulk.outputs import Earlier, Output
+from lesion.progress import Progress, Silent
+
+log = logging.getLogger(__name__)
+Answering = Callable[[Iterable[Item | None]], Generator[Answer, None, None]]
+SHOWN = 10  # unreadable images that are logged one by one
+
+
+@dataclass(frozen=True, slots=True)
+class PredictReport:
+    """What a bulk prediction did."""
+
+    output: str | None
+    model: str
+    images: int
+    """Answers in this call, those for unreadable images included."""
+    unreadable: int
+    """Images without a prediction in the whole output."""
+    earlier: int
+    """Answers that the output held before."""
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(slots=True)
+class Job:
+    """Counts while it works."""
+
+    answering: Answering
+    output: Output
+    earlier: Earlier | None = None
+    """What is not to be answered again."""
+    progress: Progress | None = None
+    images: int = 0
+    unreadable: int = 0
+    seconds: float = 0.0
+    stopped: Interrupted | None = None
+    """Why it ended before its items did."""
+
+    def run(self, items: Iterable[Item | None], total: int | None = None) -> None:
+        """Answer `items`, of which there are `total` if that is known, and write the answers.
+
+        Ctrl-C and SIGTERM end it in order and set `stopped`. Raises OutputError, and what the answering raises.
+        """
+        show = self.progress or Silent()
+        if total is not None:
+            show.begin("predict", total)
+        start = time.monotonic()
+        with _signals() as caught:
+            try:
+                self._work(items, show)
+                self.output.finish()
+            except KeyboardInterrupt:
+                kind = Terminated if caught else Interrupted
+                self.stopped = kind(f"stopped after {self.images} images")
+            finally:
+                show.end()
+                self.seconds = time.monotonic() - start
+
+    def _work(self, items: Iterable[Item | None], show: Progress) -> None:
+        with closing(self.answering(self._skip(items, show))) as answers:
+            for answer in answers:
+                self.output.write(answer)
+                self.images += 1
+                if isinstance(answer, Unreadable):
+                    self._note(answer)
+                show.advance()
+
+    def _skip(self, items: Iterable[Item | None], show: Progress) -> Iterator[Item | None]:
+        for item in items:
+            if item is not None and self.earlier is not None and self.earlier.ledger.strike(item.name):
+                show.advance()
+            else:
+                yield item
+
+    def _note(self, answer: Unreadable) -> None:
+        self.unreadable += 1
+        if self.unreadable <= SHOWN:
+            log.warning("no answer: %s", answer.error.message)
+        elif self.unreadable == SHOWN + 1:
+            log.warning("no answer: more, which the output names")
+
+    def report(self, output: str | None, model: str) -> PredictReport:
+        """What it did."""
+        return PredictReport(
+            output=output,
+            model=model,
+            images=self.images,
+            unreadable=self.unreadable + (self.earlier.unreadable if self.earlier else 0),
+            earlier=self.earlier.answers if self.earlier else 0,
+            seconds=self.seconds,
+            images_per_second=self.images / self.seconds if self.seconds else 0.0,
+        )
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """SIGTERM ends the work as Ctrl-C does; the list then holds it. Only the main thread receives signals."""
+    caught: list[int] = []
+
+    def receive(number: int, _: object) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = signal.signal(signal.SIGTERM, receive)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGTERM, before)

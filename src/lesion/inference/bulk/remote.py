@@ -1,0 +1,96 @@
+"""Files that are not on this machine: gs://, s3://, https:// and all else that fsspec knows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from lesion.errors import ImageError, MissingExtra, NotFoundError, OutputError, RemoteError, brief
+from lesion.extras import need
+from lesion.images import MAX_BYTES
+from lesion.inference.bulk.items import Item, to_item
+
+
+def connect(address: str) -> tuple[Any, str]:
+    """The file system of `address`, and the path in it.
+
+    Raises MissingExtra without fsspec or the part of it for this kind of address, RemoteError when it cannot be used.
+    """
+    need("predict", "fsspec", extra="scale")
+    from fsspec.core import url_to_fs
+
+    try:
+        fs, path = url_to_fs(address)
+    except ImportError as error:
+        raise MissingExtra(f"{address} needs a package: {brief(error)}", hint="install it, then try again") from error
+    except Exception as error:  # every file system has its own
+        raise RemoteError(f"cannot use {address}: {brief(error)}", hint="check the address and your access") from error
+    return fs, path
+
+
+def read(address: str) -> bytes:
+    """The content of a remote file, or as much of it as shows that it is too large.
+
+    Raises NotFoundError, RemoteError or ImageError.
+    """
+    fs, path = connect(address)
+    try:
+        with fs.open(path, "rb") as file:
+            return bytes(file.read(MAX_BYTES + 1))
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no such image: {address}", hint="check the address") from error
+    except IsADirectoryError as error:
+        raise ImageError(f"cannot read {address}: it is a folder") from error
+    except Exception as error:
+        raise RemoteError(f"cannot read {address}: {brief(error)}", hint="check the network and your access") from error
+
+
+def find(address: str, suffixes: tuple[str, ...]) -> Iterator[Item]:
+    """The images that an address means: a file, all below a folder, or those that fit a pattern, by name."""
+    fs, path = connect(address)
+    try:
+        if any(letter in path for letter in "*?["):
+            found: Iterator[str] = iter(sorted(fs.glob(path)))
+        elif not fs.isdir(path):
+            yield to_item(address)
+            return
+        else:
+            found = (f"{here}/{name}" for here, _, names in fs.walk(path) for name in sorted(names))
+        for each in found:
+            if each.lower().endswith(suffixes):
+                yield to_item(fs.unstrip_protocol(each))
+    except OSError as error:
+        raise RemoteError(f"cannot list {address}: {brief(error)}", hint="check the address and your access") from error
+
+
+def open_text(address: str, **words: str) -> TextIO:
+    """Open a remote text; NotFoundError or RemoteError."""
+    fs, path = connect(address)
+    try:
+        file: TextIO = fs.open(path, "r", **words)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"no such table: {address}", hint="check the address") from error
+    except Exception as error:
+        raise RemoteError(f"cannot read {address}: {brief(error)}", hint="check the network and your access") from error
+    return file
+
+
+def exists(address: str) -> bool:
+    """Whether there is something at `address`; RemoteError when that cannot be told."""
+    fs, path = connect(address)
+    try:
+        return bool(fs.exists(path))
+    except Exception as error:
+        raise RemoteError(
+            f"cannot reach {address}: {brief(error)}", hint="check the network and your access"
+        ) from error
+
+
+def upload(file: Path, address: str) -> None:
+    """Put the whole of `file` at `address`; OutputError when that fails."""
+    fs, path = connect(address)
+    try:
+        fs.put_file(str(file), path)
+    except Exception as error:
+        raise OutputError(
+            f"cannot write {address}: {brief(error)}", hint="check your access; --resume tries again"
+        ) from error

@@ -1,0 +1,122 @@
+"""What every request and every answer carries: an id, security headers, a line in the log, a place in the metrics."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from time import perf_counter
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from lesion.errors import LesionError
+from lesion.serve.clients import client_of, header
+from lesion.serve.logs import choose_request_id, log_access
+from lesion.serve.problems import Refused, answer_bug, answer_error
+from lesion.serve.service import Service
+
+log = logging.getLogger(__name__)
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+Handler = Callable[[Request], Awaitable[Response]]
+GONE = 499  # what the log calls a client that did not wait
+QUIET = ("/livez", "/readyz", "/metrics")  # asked for every few seconds: counted, not logged
+MAX_HEADERS = 100
+POLICY = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+SECURITY = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class Frame:
+    """ASGI middleware around all others; what becomes known of a request is in scope["state"].
+
+    What is POSTed to a path of `direct` goes to its handler at once: the way through FastAPI and its middleware costs
+    as much as all else that is done for a request in the event loop.
+    """
+
+    def __init__(self, app: App, service: Service, direct: Mapping[str, Handler]) -> None:
+        self.app, self.service, self.direct = app, service, direct
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, and answer in its place what nobody expected."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["request_id"] = choose_request_id(header(scope, b"x-request-id"))
+        state["client"] = client_of(scope, self.service.settings.proxies)
+        parent = {name: header(scope, name.encode()) or "" for name in ("traceparent", "tracestate")}
+        with self.service.tracing.request(parent) as state["span"]:
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began, status, request_id = perf_counter(), GONE, scope["state"]["request_id"]
+
+        async def dress(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = self._dress(message["headers"], request_id)
+            await send(message)
+
+        try:
+            await self._pass_on(scope, receive, dress)
+        except ClientDisconnect:
+            pass
+        except Exception:
+            log.exception("request %s failed", request_id)
+            if status != GONE:  # half an answer is out already
+                raise
+            await answer_bug(request_id)(scope, receive, dress)
+        finally:
+            self._record(scope, status, perf_counter() - began)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self.direct.get(scope["path"]) if scope["method"] == "POST" else None
+        if len(scope["headers"]) > MAX_HEADERS:
+            handler = _refuse
+        if handler is None:
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        scope["state"]["route"] = None if handler is _refuse else scope["path"]
+        try:
+            response = await handler(request)
+        except LesionError as error:
+            response = answer_error(request, error)
+        await response(scope, receive, send)
+
+    def _dress(self, headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+        dressed = [*headers, *SECURITY, (b"x-request-id", request_id.encode())]
+        if all(name.lower() != b"cache-control" for name, _ in headers):
+            dressed.append((b"cache-control", b"no-store"))
+        if self.service.gate.draining:
+            dressed.append((b"connection", b"close"))
+        return dressed
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        state, method, route = scope["state"], scope["method"], _route(scope)
+        metrics, code, span = self.service.metrics, state.get("code"), state["span"]
+        metrics.count_request(route, method, status)
+        if code:
+            metrics.count_rejection(code)
+        span.describe(method, route, status, request=state["request_id"])
+        if route not in QUIET:
+            more = {"code": code, "images": state.get("images"), "trace": span.trace}
+            who = state["client"], state.get("token"), state.get("model")
+            log_access(state["request_id"], method, route, status, seconds, *who, **more)
+
+
+async def _refuse(request: Request) -> Response:
+    raise Refused(431, "too_many_headers", f"more than {MAX_HEADERS} headers")
+
+
+def _route(scope: Scope) -> str | None:
+    """The template that matched; None when none did."""
+    return scope["state"].get("route") or getattr(scope.get("route"), "path", None)

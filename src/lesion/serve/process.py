@@ -1,0 +1,115 @@
+"""The process that listens: its socket, its signals, its orderly end."""
+
+import asyncio
+import signal
+import socket
+import sys
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from lesion.config.serving import ServeConfig
+from lesion.errors import ConfigError
+from lesion.serve.receive import choose_protocol
+from lesion.serve.service import Service
+
+LOOK_S = 0.5  # between two looks at the connections
+BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """uvicorn with deadlines for clients, and an end that first says that it is near."""
+
+    def __init__(self, app: FastAPI, settings: ServeConfig) -> None:
+        config = uvicorn.Config(
+            app,
+            http=choose_protocol(settings.receive_s, int(settings.max_upload_mb * 2**20)),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            ssl_certfile=settings.certificate,
+            ssl_keyfile=settings.key,
+        )
+        super().__init__(config)
+        self._service: Service = app.state.service
+        self._settings = settings
+        self._next_look = 0.0
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """A signal asks to stop: from now on nobody is let in. A second one asks not to wait."""
+        self._service.gate.draining = True
+        if self.should_exit:
+            self.force_exit = True
+        else:
+            super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen as uvicorn does, but do not wait a minute for a client that does not shake hands."""
+        await self.lifespan.startup()
+        config, secure = self.config, self.config.ssl
+        protocol: Any = config.http_protocol_class
+        make = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        bind = partial(
+            asyncio.get_running_loop().create_server, make, ssl=secure, backlog=BACKLOG,
+            ssl_handshake_timeout=self._settings.receive_s / 2 if secure else None,
+        )  # fmt: skip
+        self.servers = [await bind(sock=each) for each in sockets or []]
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections now and then."""
+        self._look()
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what is in flight, and say to whoever asks meanwhile that the end is near; then close everything."""
+        end = monotonic() + self._settings.drain_s
+        for connection in list(self.server_state.connections):
+            connection.hurry(self._settings.drain_s / 2)  # type: ignore[union-attr]
+        while self.server_state.tasks and monotonic() < end and not self.force_exit:
+            self._look()
+            await asyncio.sleep(0.05)
+        self.config.timeout_graceful_shutdown = max(0, int(end - monotonic()))
+        await super().shutdown(sockets)
+
+    def _look(self) -> None:
+        now = monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_S
+        for connection in list(self.server_state.connections):
+            connection.look(now)  # type: ignore[union-attr]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. ConfigError when the address cannot be listened on."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error}", hint="another program may listen there; try --port 0"
+        ) from error
+
+
+def url_of(listener: socket.socket, secure: bool = False) -> str:
+    """The address of a listening socket, http://host:port, or https:// if `secure`."""
+    host, port = listener.getsockname()[:2]
+    return f"http{'s' * secure}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def run_server(app: FastAPI, listener: socket.socket, settings: ServeConfig) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is in flight."""
+    # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    reloader = app.state.service.reloader
+    if reloader and sys.platform != "win32":
+        signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
+    Server(app, settings).run(sockets=[listener])

@@ -1,0 +1,134 @@
+"""The work as a whole: counted, resumed and stopped in order."""
+
+import io
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lesion.errors import Interrupted, OutputError, Terminated
+from lesion.inference.bulk.items import Answer, Item, Unreadable, to_item
+from lesion.inference.bulk.job import SHOWN, Answering, Job
+from lesion.inference.bulk.outputs import FileOutput, StreamOutput
+from lesion.inference.bulk.pipeline import answer
+from lesion.inference.predictor import Predictor
+from lesion.records import Prediction
+from tests.inference.bulk.conftest import paint
+
+
+@dataclass
+class Kept:
+    """An output that keeps answers, and fails when it is told to."""
+
+    answers: list[Answer] = field(default_factory=list)
+    finished: bool = False
+    room: int = 1000
+
+    def write(self, answer: Answer) -> None:
+        if len(self.answers) == self.room:
+            raise OutputError("full")
+        self.answers.append(answer)
+
+    def finish(self) -> None:
+        self.finished = True
+
+    def close(self) -> None: ...
+
+
+@dataclass
+class Counter:
+    steps: int = 0
+    said: list[object] = field(default_factory=list)
+
+    def begin(self, label: str, total: int, unit: str = "") -> None:
+        self.said.append(total)
+
+    def advance(self, steps: int = 1, **figures: float) -> None:
+        self.steps += steps
+
+    def end(self) -> None:
+        self.said.append("end")
+
+
+@pytest.fixture
+def answering(predictor: Predictor) -> Answering:
+    return partial(answer, model=predictor, threads=2, batch=4)
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> list[Item]:
+    return [to_item(str(paint(tmp_path / "in" / f"{number:02}.png", number))) for number in range(20)]
+
+
+def test_all_are_answered_and_counted(answering: Answering, items: list[Item]) -> None:
+    output, progress = Kept(), Counter()
+    job = Job(answering, output, progress=progress)
+    job.run([*items, to_item("none.png")], 21)
+    report = job.report("out.csv", "m@1")
+    assert [each.source for each in output.answers] == [*(item.name for item in items), "none.png"]
+    assert output.finished
+    assert (report.images, report.unreadable, report.earlier, job.stopped) == (21, 1, 0, None)
+    assert report.images_per_second == pytest.approx(21 / report.seconds)
+    assert (progress.steps, progress.said) == (21, [21, "end"])
+
+
+def test_what_is_there_is_not_answered_again(
+    answering: Answering, items: list[Item], template: Prediction, tmp_path: Path
+) -> None:
+    for round_, given in enumerate((items[:7], items, items[::-1])):
+        output = FileOutput(str(tmp_path / "a.jsonl"), "jsonl", template, resume=True)
+        job = Job(answering, output, output.earlier, progress := Counter())
+        job.run([*given, to_item("none.png")] if round_ else given, 1)
+        output.close()
+        report = job.report("a.jsonl", "m")
+        assert (report.images, report.earlier, report.unreadable) == [(7, 0, 0), (14, 7, 1), (0, 21, 1)][round_]
+        assert progress.steps == len(given) + (round_ > 0)
+    lines = (tmp_path / "a.jsonl").read_text().splitlines()
+    assert len(lines) == len(set(lines)) == 21
+
+
+@pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, Interrupted), (signal.SIGTERM, Terminated)])
+def test_a_signal_ends_it_in_order(
+    number: signal.Signals, kind: type[Interrupted], answering: Answering, items: list[Item]
+) -> None:
+    def come() -> Iterator[Item | None]:
+        yield from (*items[:10], None)
+        os.kill(os.getpid(), number)
+        yield from items[10:]
+
+    before = signal.getsignal(signal.SIGTERM)
+    output = Kept()
+    job = Job(answering, output)
+    job.run(come())
+    assert type(job.stopped) is kind
+    assert (len(output.answers), output.finished) == (10, False)
+    assert "stopped after 10 images" in str(job.stopped)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_output_that_fails_stops_the_work(answering: Answering, items: list[Item]) -> None:
+    output, progress = Kept(room=5), Counter()
+    with pytest.raises(OutputError, match="full"):
+        Job(answering, output, progress=progress).run(items, 20)
+    assert (len(output.answers), output.finished, progress.said[-1]) == (5, False, "end")
+
+
+def test_many_unreadable_images_do_not_flood_the_log(
+    answering: Answering, caplog: pytest.LogCaptureFixture, template: Prediction
+) -> None:
+    with caplog.at_level(logging.WARNING, "lesion"):
+        Job(answering, StreamOutput(io.StringIO(), "jsonl", template)).run([to_item(f"{n}.png") for n in range(100)])
+    assert len(caplog.messages) == SHOWN + 1
+    assert caplog.messages[0] == "no answer: no such image: 0.png"
+
+
+def test_nobody_else_waits_for_a_bar(answering: Answering, items: list[Item]) -> None:
+    progress = Counter()
+    Job(answering, Kept(), progress=progress).run(iter(items))
+    assert progress.said == ["end"]
+    assert isinstance(next(answering([to_item("none")])), Unreadable)

@@ -1,0 +1,105 @@
+"""Images and answers elsewhere, through fsspec; its memory stands in for a bucket."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from lesion.errors import ImageTooLarge, MissingExtra, NotFoundError, OutputError, RemoteError
+from lesion.images import MAX_BYTES, decode_image
+from lesion.inference.bulk import remote
+from lesion.inference.bulk.outputs import FileOutput
+from lesion.inference.bulk.pipeline import answer
+from lesion.inference.bulk.sources import check_words, find_items
+from lesion.inference.predictor import Predictor
+from lesion.records import Prediction
+from tests.inference.bulk.conftest import names
+
+
+@pytest.fixture
+def bucket() -> Any:
+    fsspec = pytest.importorskip("fsspec")
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    fs.pseudo_dirs[:] = [""]
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), "pink").save(buffer, "PNG")
+    for name in ("b/2.png", "b/1.png", "b/sub/3.png", "b/note.txt"):
+        fs.pipe(f"/{name}", buffer.getvalue())
+    return fs
+
+
+def test_a_folder_a_pattern_and_a_file_are_found(bucket: Any) -> None:
+    assert names(list(find_items(["memory://b"]))) == [
+        "memory:///b/1.png",
+        "memory:///b/2.png",
+        "memory:///b/sub/3.png",
+    ]
+    assert names(list(find_items(["memory://b/*.png"]))) == ["memory:///b/1.png", "memory:///b/2.png"]
+    assert names(list(find_items(["memory://b/2.png"]))) == ["memory://b/2.png"]
+
+
+def test_a_remote_table_names_images_beside_it(bucket: Any) -> None:
+    bucket.pipe("/b/t.csv", b"path\n1.png\nmemory://b/sub/3.png\n")
+    assert names(list(find_items(["memory://b/t.csv"]))) == ["memory://b/1.png", "memory://b/sub/3.png"]
+    with pytest.raises(NotFoundError, match="no such table"):
+        check_words(["memory://b/none.csv"])
+
+
+def test_remote_images_are_answered_like_local_ones(bucket: Any, predictor: Predictor) -> None:
+    found = list(answer(find_items(["memory://b", "memory://b/none.png"]), predictor, 2, 2))
+    assert [type(each).__name__ for each in found] == ["Prediction"] * 3 + ["Unreadable"]
+    local = predictor.predict(decode_image(bucket.cat("/b/1.png")), "memory:///b/1.png")
+    assert found[0] == local
+
+
+def test_a_huge_file_is_not_read_to_its_end(bucket: Any, predictor: Predictor) -> None:
+    bucket.pipe("/b/huge.png", b"\x89PNG\r\n\x1a\n" + bytes(MAX_BYTES + 100))
+    content = remote.read("memory://b/huge.png")
+    assert len(content) == MAX_BYTES + 1
+    with pytest.raises(ImageTooLarge):
+        decode_image(content)
+
+
+@pytest.mark.parametrize("form", ["json", "jsonl", "csv"])
+def test_answers_are_written_to_a_remote_place_at_the_end(
+    form: str, bucket: Any, template: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for resume in (False, True):
+        output = FileOutput(f"memory://b/answers.{form}", form, template, resume)
+        output.write(template)
+        output.close()
+        assert not bucket.exists(f"/b/answers.{form}")
+        assert (tmp_path / f"answers.{form}.partial").exists()
+    output = FileOutput(f"memory://b/answers.{form}", form, template, resume=True)
+    assert output.earlier.answers == 2
+    output.finish()
+    output.close()
+    assert bucket.cat(f"/b/answers.{form}").count(b"template") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_upload_that_fails_keeps_the_answers(
+    bucket: Any, template: Prediction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    output = FileOutput("memory://b/1.png/answers.csv", "csv", template)  # a file is no folder
+    output.write(template)
+    monkeypatch.setattr(type(bucket), "put_file", lambda *_: (_ for _ in ()).throw(OSError("no access")))
+    with pytest.raises(OutputError, match=r"cannot write memory://.*: no access"):
+        output.finish()
+    output.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["answers.csv.partial"]
+
+
+def test_what_is_missing_or_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec")
+    with pytest.raises(RemoteError, match=r"cannot use nonsense://x/a\.png"):
+        remote.read("nonsense://x/a.png")
+    monkeypatch.setattr("lesion.extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra) as caught:
+        remote.read("memory://b/1.png")
+    assert caught.value.hint == 'pip install "lesion[scale]"'

@@ -1,0 +1,245 @@
+"""Models that change while clients ask: no request fails, each answer is one model's, a bad model changes nothing."""
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from lesion.config.serving import ServeConfig
+from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.serve.reload import Reloader, open_models
+from lesion.serve.slot import Slot
+from lesion.serve.sources import FileSource
+from lesion.tracking.registry import Registry
+from tests.serve.changing import (
+    BAD,
+    PATIENCE_S,
+    Running,
+    answer_of,
+    identity_of,
+    make_twin,
+    place,
+    running,
+    wait_until,
+)
+from tests.serve.conftest import PICTURE, TINY
+
+RELOADS = int(os.environ.get("RELOADS", "20"))  # every fourth with a bad file
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """The file that the server reads."""
+    path = tmp_path / "model.onnx"
+    place(path, TINY.read_bytes())
+    return path
+
+
+@dataclass
+class Changing:
+    """A reloader without its thread, and what it counted."""
+
+    slot: Slot
+    reloader: Reloader
+    counted: list[bool] = field(default_factory=list)
+
+    def look(self, asked: bool = False) -> None:
+        for watch in self.reloader._watches:
+            self.reloader._look(watch, asked, self.counted.append)
+
+
+@pytest.fixture
+def changing(model: Path) -> Changing:
+    return Changing(*open_models(ServeConfig(threads=1), FileSource(model), lambda word: FileSource(Path(word))))
+
+
+def test_a_replaced_file_is_taken_once(changing: Changing, model: Path) -> None:
+    changing.look()
+    assert changing.counted == []
+    before = changing.slot.pick()
+    place(model, make_twin())
+    changing.look()
+    changing.look()
+    assert changing.counted == [True]
+    assert before is not changing.slot.pick()
+    assert changing.slot.pick().identity == identity_of(make_twin())
+    assert before.wide.predict(PICTURE, "upload") == answer_of(TINY.read_bytes())  # for whoever still uses it
+
+
+def test_the_same_content_again_is_no_change(changing: Changing, model: Path) -> None:
+    before = changing.slot.pick()
+    place(model, TINY.read_bytes())
+    changing.look()
+    changing.look(asked=True)
+    assert changing.counted == []
+    assert changing.slot.pick() is before
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_model_changes_nothing_and_is_tried_once(
+    changing: Changing, model: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = changing.slot.pick()
+    place(model, BAD[kind]())
+    caplog.set_level("INFO", "lesion.serve.reload")
+    changing.look()
+    changing.look()
+    assert changing.counted == [False]
+    assert changing.slot.pick() is before
+    (line,) = caplog.messages
+    assert line.startswith(f"another model was refused, {before.identity} answers on: ")
+    changing.look(asked=True)  # who asks is answered again
+    assert changing.counted == [False, False]
+    place(model, make_twin())
+    changing.look()
+    assert changing.counted == [False, False, True]
+    assert changing.slot.pick().identity == identity_of(make_twin())
+
+
+def test_a_file_that_is_written_in_place_is_taken_when_it_is_whole(changing: Changing, model: Path) -> None:
+    before, content = changing.slot.pick(), make_twin()
+    with model.open("wb") as file:
+        for start in range(0, len(content), 300):
+            file.write(content[start : start + 300])
+            file.flush()
+            if start + 300 < len(content):
+                changing.look()
+                assert changing.slot.pick() is before
+    changing.look()
+    assert changing.slot.pick().identity == identity_of(content)
+
+
+def test_a_link_to_another_file_is_another_model(model: Path, tmp_path: Path) -> None:
+    link, other = tmp_path / "current.onnx", tmp_path / "other.onnx"
+    link.symlink_to(model)
+    changing = Changing(*open_models(ServeConfig(threads=1), FileSource(link), lambda word: FileSource(Path(word))))
+    place(other, make_twin())
+    (tmp_path / "next").symlink_to(other)
+    (tmp_path / "next").replace(link)
+    changing.look()
+    assert changing.slot.pick().identity == identity_of(make_twin())
+
+
+def test_another_size_of_pixels_is_another_model(
+    changing: Changing, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    from tests.golden import make
+
+    monkeypatch.setattr(make, "SIZE", 24)
+    place(model, make.make_artifact())
+    changing.look()
+    assert changing.counted == [True]
+    assert changing.slot.pick().manifest.preprocess.size == 24
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("one bit flipped", ArtifactError), ("fails its self-test", CheckFailed), ("missing", NotFoundError)],
+)
+def test_a_server_does_not_start_with_a_bad_model(model: Path, kind: str, error: type[Exception]) -> None:
+    place(model, BAD[kind]())
+    with pytest.raises(error):
+        open_models(ServeConfig(threads=1), FileSource(model), lambda word: FileSource(Path(word)))
+
+
+def test_the_thread_ends_when_closed(changing: Changing) -> None:
+    changing.reloader.start(changing.counted.append)
+    (thread,) = (each for each in threading.enumerate() if each.name == "reload")
+    changing.reloader.ask()
+    changing.reloader.close()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+
+
+@dataclass
+class Asker(threading.Thread):
+    """A client that asks without end, and what it was told."""
+
+    url: str
+    answers: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    enough: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self.url, timeout=PATIENCE_S) as client:
+            while not self.enough.is_set():
+                response = client.post("/v1/predict", content=PICTURE, headers={"content-type": "image/jpeg"})
+                self.answers.append((response.status_code, response.json()))
+                time.sleep(0.02)  # the processors are for the server
+
+
+def is_settled(server: Running, model: str, refused: int) -> bool:
+    return server.reloads("refused") == refused and server.model == model
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.timeout(300 + 15 * RELOADS)
+def test_no_request_fails_while_models_change(model: Path, tmp_path: Path) -> None:
+    """By replaced files and by SIGHUP, with every fourth file a bad one."""
+    twins = {identity_of(content): content for content in (TINY.read_bytes(), make_twin())}
+    expected = {name: answer_of(content).class_probabilities for name, content in twins.items()}
+    others, bad = cycle([*twins][::-1]), cycle(BAD.values())
+    with running(tmp_path / "log", model) as server:
+        askers = [Asker(str(server.client.base_url)) for _ in range(4)]
+        for asker in askers:
+            asker.start()
+        refused = 0
+        for number in range(1, RELOADS + 1):
+            is_bad = number % 4 == 0
+            wanted = server.model if is_bad else next(others)
+            place(model, next(bad)() if is_bad else twins[wanted])
+            if number % 2:
+                server.hang_up()
+            refused += is_bad
+            wait_until(partial(is_settled, server, wanted, refused))
+        for asker in askers:
+            asker.enough.set()
+            asker.join(PATIENCE_S)
+        assert server.reloads("done") == RELOADS - refused
+        assert len(server.lines("another model was refused")) == refused == RELOADS // 4
+    answers = [answer for asker in askers for answer in asker.answers]
+    assert {status for status, _ in answers} == {200}
+    assert {answer["model"] for _, answer in answers} == set(twins)
+    assert all(answer["class_probabilities"] == expected[answer["model"]] for _, answer in answers)
+
+
+@pytest.mark.slow
+def test_an_alias_that_moves_changes_the_model(tmp_path: Path) -> None:
+    runs, twin = tmp_path / "runs", tmp_path / "twin.onnx"
+    twin.write_bytes(make_twin())
+    with Registry.open(None, runs, "create") as registry:
+        registry.register(TINY, "ham")
+        registry.register(twin, "ham")
+        registry.promote("ham", "1", "production")
+        with running(tmp_path / "log", "ham@production", "--runs", str(runs)) as server:
+            assert server.model == identity_of(TINY.read_bytes())
+            kept = registry.folder / f"{registry.find('ham@2').sha256}.onnx"
+            registry.promote("ham", "2", "production", force=True)
+            wait_until(lambda: server.model == identity_of(make_twin()))
+            place(kept, None)
+            wait_until(lambda: server.reloads("refused") == 1)
+            assert server.ask()["model"] == identity_of(make_twin())
+            (runs / "runs.db").rename(runs / "away.db")
+            wait_until(lambda: server.lines("nobody knows of another"))
+            assert server.ask()["model"] == identity_of(make_twin())
+            (runs / "away.db").rename(runs / "runs.db")
+            place(kept, twin.read_bytes())
+            registry.promote("ham", "1", "production", force=True)
+            wait_until(lambda: server.model == identity_of(TINY.read_bytes()))
+    assert len(server.lines("nobody knows of another")) == 1
