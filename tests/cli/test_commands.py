@@ -66,7 +66,8 @@ def test_predict_prints_the_documented_record(tiny: Path, image: Path, cli: Cli)
     first, second = document["predictions"]
     assert first == second
     assert list(first) == [
-        "source", "prediction", "confidence", "class_probabilities", "diagnosis_probabilities", "model",
+        "source", "prediction", "confidence", "decision", "flags", "class_probabilities", "diagnosis_probabilities",
+        "model",
     ]  # fmt: skip
     assert first["source"] == str(image)
     assert first["prediction"] in ("benign", "malignant")

@@ -68,7 +68,7 @@ def test_nobody_listens_to_the_world_by_mistake(cli: Cli) -> None:
     [
         ("serve.tokens=none", 66, "serve.tokens"),
         ("serve.certificate=none.pem", 2, "belong together"),
-        ("serve.redis=nonsense", 2, "serve.redis"),
+        ("serve.redis=redis://x", 2, "serve.rate"),
         ("serve.rate=10 serve.redis=nonsense", 2, "no URL of a Redis"),
         ("serve.max_images=50", 2, "serve.queue"),
         ("serve.queue=0", 2, "serve.queue"),

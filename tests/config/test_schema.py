@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from lesion.config import schema
+from lesion.config import schema, serving
 from lesion.config.load import load_config, to_yaml
 from lesion.config.schema import Config
 from lesion.errors import ConfigError
@@ -27,7 +27,8 @@ def knobs(section: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
 KNOBS = dict(knobs(Config()))
 CLASSES = [
     node
-    for node in ast.parse(Path(schema.__file__).read_text("utf-8")).body
+    for module in (schema, serving)
+    for node in ast.parse(Path(module.__file__).read_text("utf-8")).body
     if isinstance(node, ast.ClassDef) and node.decorator_list
 ]
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from lesion.inference.predictor import draw_test_image
@@ -117,8 +118,9 @@ class Cloud:
         self.write({**state, "secrets": secrets, "services": {}, "revisions": {}, "journal": [], "broken": {}})
         self.add_image("old", "tiny")
         self.add_image("new", "tiny2")
-        script = f"#!{sys.executable}\nimport runpy\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
-        self.bin = Path(fake_gcloud(folder, script))
+        packages = str(Path(yaml.__file__).parents[1])
+        run = f"import runpy, sys\nsys.path.append({packages!r})\nrunpy.run_path({str(FAKE)!r}, run_name='__main__')\n"
+        self.bin = Path(fake_gcloud(folder, f"#!{sys.executable} -S\n{run}"))  # -S: it starts twice as fast
         (folder / "config.toml").write_text(CONFIG, "utf-8")
         self.env = {
             **{key: value for key, value in os.environ.items() if not key.startswith(("CLOUDSDK", "GOOGLE", "LESION"))},

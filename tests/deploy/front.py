@@ -84,6 +84,8 @@ class Handler(BaseHTTPRequestHandler):
         image = state["images"][found["image"]]
         ill = bool(body) and self.server.is_ill(image, region, revision)
         status, content, headers = self.visit(found["url"], path, body, image if ill else {}, image.get("open"))
+        if path == "metrics" and percent > image.get("strained_at", 100):
+            content = content.replace(b'status="2xx"} ', b'status="5xx"} ')  # what others asked was answered badly
         with self.server.lock:
             self.server.visits.append(Visit(region, to, revision, percent, self.command, status))
         self.reply(status, content, headers)

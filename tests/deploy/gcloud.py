@@ -9,11 +9,8 @@ import fcntl
 import json
 import os
 import re
-import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,6 +134,9 @@ def change(verb: str | None, asked: argparse.Namespace) -> Iterator[State]:
 
 def find_server(state: State, app: State) -> str:
     """The address of a server that runs this container; one serves all revisions of the same image."""
+    import urllib.error
+    import urllib.request
+
     pool = Path(state["pool"])
     words = [word.replace("/model/model.onnx", state["images"][app["image"]]["model"]) for word in app["args"]]
     note = pool / f"{re.sub('[^a-z0-9]', '', app['image'])[-64:]}.json"
@@ -152,6 +152,8 @@ def find_server(state: State, app: State) -> str:
 
 
 def start(words: list[str], state: State, log: Path) -> dict[str, Any]:
+    import subprocess
+
     here = ["--host", "127.0.0.1", "--port", "0", f"serve.tokens={state['tokens']}", "serve.rate=0"]
     command = [sys.executable, "-m", "lesion", "serve", *words, *here]
     with log.open("w") as out:

@@ -103,6 +103,13 @@ def test_a_slow_one_goes_back(cloud: Cloud) -> None:
     assert set(client.statuses) == {200}
 
 
+def test_what_others_are_answered_counts_too(cloud: Cloud) -> None:
+    done = cloud.release(cloud.add_image("new", "tiny2", strained_at=5))
+    assert done.returncode == 1
+    assert "requests to an instance were answered 5xx" in done.stderr
+    assert cloud.shares(EUROPE) == cloud.shares(AMERICA) == {"lesion-0": 100}
+
+
 def test_one_that_is_killed_goes_back(cloud: Cloud) -> None:
     cloud.configure(r"^seconds = .*", "seconds = 60.0")
     cloud.add_image("killed", "tiny2")

@@ -60,9 +60,9 @@ class Nodes:
             self.kill(node)
         pytest.skip("Ray does not start on this machine")
 
-    def kill(self, node: "subprocess.Popen[str]", number: signal.Signals = signal.SIGKILL) -> None:
+    def kill(self, node: "subprocess.Popen[str]") -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(node.pid, number)
+            os.killpg(node.pid, signal.SIGKILL)
         node.wait(60)
         assert node.stdout is not None
         node.stdout.close()
@@ -80,7 +80,7 @@ def cluster() -> Iterator[Nodes]:
     yield nodes
     for node in reversed(nodes.running):
         if node.poll() is None:
-            nodes.kill(node, signal.SIGTERM)
+            nodes.kill(node)
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -127,6 +127,13 @@ class Running:
     def reloads(self, result: str) -> float:
         return self.metric(f'lesion_reloads_total{{result="{result}"}}')
 
+    def predictions(self, role: str) -> float:
+        return sum(
+            self.metric(f'lesion_predictions_total{{decision="{decision}",prediction="{prediction}",role="{role}"}}')
+            for prediction in ("malignant", "benign")
+            for decision in (prediction, "refer")
+        )
+
     def lines(self, words: str) -> list[str]:
         """The lines of the log with these words."""
         return [line for line in self.log.read_text().splitlines() if words in line]

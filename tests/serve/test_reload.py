@@ -219,6 +219,19 @@ def test_no_request_fails_while_models_change(model: Path, tmp_path: Path) -> No
     assert all(answer["class_probabilities"] == expected[answer["model"]] for _, answer in answers)
 
 
+@posix
+@pytest.mark.slow
+def test_every_worker_takes_the_model(model: Path, tmp_path: Path) -> None:
+    with running(tmp_path / "log", model, "serve.workers=2", watch_s=0) as server:
+        assert server.model == identity_of(TINY.read_bytes())
+        place(model, make_twin())
+        server.hang_up()
+        wait_until(lambda: server.reloads("done") == 2)
+        for _ in range(8):
+            answer = httpx.get(f"{server.client.base_url}/readyz", timeout=PATIENCE_S)  # over a new connection
+            assert answer.json()["model"] == identity_of(make_twin())
+
+
 @pytest.mark.slow
 def test_an_alias_that_moves_changes_the_model(tmp_path: Path) -> None:
     runs, twin = tmp_path / "runs", tmp_path / "twin.onnx"

@@ -15,7 +15,6 @@ from lesion.serve.shadow import WAITING, Shadow
 from lesion.serve.slot import SHADOW, Serving, Slot
 from tests.serve.changing import BLACK, answer_of, identity_of, make_moody, make_twin, place, running, wait_until
 from tests.serve.conftest import PICTURE, TINY
-from tests.serve.test_canary import each_series
 
 DIGEST = "0" * 64
 
@@ -99,7 +98,7 @@ def test_nobody_notices_it(tmp_path: Path) -> None:
     live, other = identity_of(TINY.read_bytes()), identity_of(make_moody())
     with running(tmp_path / "log", TINY, "--shadow", str(path), f"serve.journal={journal}") as server:
         assert server.ask("mine")["model"] == live
-        wait_until(lambda: sum(server.metric(series) for series in each_series("shadow")) == 1)
+        wait_until(lambda: server.predictions("shadow") == 1)
         assert server.ask("dark", BLACK)["model"] == live
         wait_until(lambda: server.metric('lesion_model_failures_total{role="shadow"}') == 1)
         place(path, b"no model")

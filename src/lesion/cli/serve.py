@@ -10,6 +10,8 @@ import typer
 from lesion.cli.options import Environment, Files, Json, Model, Overrides, Runs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
     from lesion.config.serving import ServeConfig
@@ -41,11 +43,8 @@ def serve(
 
     Example: lesion serve --port 8000, then curl -F file=@lesion.jpg localhost:8000/v1/predict
     """
-    from lesion.cli.render import show
     from lesion.cli.settings import merge
-    from lesion.records import ServeReport
     from lesion.serve.logs import set_up_logs
-    from lesion.serve.process import listen, run_server, url_of
     from lesion.serve.settings import check_settings
 
     if new_token is not None:
@@ -56,7 +55,15 @@ def serve(
     settings = merged.serve
     check_settings(settings)
     set_up_logs(settings.log)
-    make = partial(build, model=model, runs=runs, store=merged.tracking.store)
+    start(settings, partial(build, model=model, runs=runs, store=merged.tracking.store), as_json)
+
+
+def start(settings: "ServeConfig", make: "Callable[[ServeConfig], FastAPI]", as_json: bool) -> None:
+    """Listen and serve until a signal, in this process or in several."""
+    from lesion.cli.render import show
+    from lesion.records import ServeReport
+    from lesion.serve.process import listen, run_server, url_of
+
     app = make(settings) if settings.workers == 1 else None
     with listen(settings.host, settings.port) as listener:
         url = url_of(listener, bool(settings.certificate))

@@ -165,7 +165,7 @@ class EvalConfig:
 
     sensitivity: float = knob(0.95, above=0, at_most=1)
     """The operating point: the threshold is the highest with at least this sensitivity on validation."""
-    coverage: float = knob(0.9, above=0.5, at_most=0.999)
+    coverage: float = knob(0.95, above=0.5, at_most=0.999)
     """Share of the lesions of each class that the conformal sets cover; who is not certain by them is referred."""
     acceptance: float = knob(0.95, above=0.5, at_most=1)
     """Share of the validation images that pass the checks of quality and likeness; what does not is referred."""

@@ -239,10 +239,10 @@ def _lines(rng: Generator, side: int, count: int, steps: int, bend: float) -> Ar
 def _add_artefacts(rng: Generator, photo: Image.Image) -> Image.Image:
     """Add what the camera and the clinic leave on a photograph, whatever the lesion."""
     for chance, colour, draw in (
-        (0.40, (40, 26, 20), _draw_hairs),
+        (0.40, (40, 26, 20), draw_hairs),
         (0.15, (245, 240, 240), _draw_bubbles),
-        (0.10, (35, 35, 40), _draw_ruler),
-        (0.06, (70, 50, 130), _draw_ink),
+        (0.10, (35, 35, 40), draw_ruler),
+        (0.06, (70, 50, 130), draw_ink),
         (0.15, (6, 5, 6), _draw_corners),
     ):
         if rng.random() < chance:
@@ -252,7 +252,7 @@ def _add_artefacts(rng: Generator, photo: Image.Image) -> Image.Image:
     return photo
 
 
-def _draw_hairs(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+def draw_hairs(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
     size, t = np.array(mask.size), np.linspace(0, 1, 24)[:, None]
     heading, shade = rng.uniform(0, np.pi), int(rng.integers(110, 235))
     for _ in range(1 + rng.poisson(rng.choice([3, 10]))):
@@ -272,14 +272,14 @@ def _draw_bubbles(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -
         pen.ellipse((x - r / 2, y - r / 2, x - r / 5, y - r / 5), fill=230)  # the lamp's glint
 
 
-def _draw_ruler(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+def draw_ruler(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
     pitch, y = mask.width * rng.uniform(0.02, 0.05), mask.height * rng.choice([0.0, 0.93])
     for tick in range(int(mask.width / pitch) + 1):
         length = mask.height * (0.07 if tick % 5 == 0 else 0.035)
         pen.line([(tick * pitch, y), (tick * pitch, y + length)], fill=210, width=max(1, mask.width // 300))
 
 
-def _draw_ink(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+def draw_ink(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
     angle, r = rng.uniform(0, 2 * np.pi), mask.height * rng.uniform(0.03, 0.1)
     x, y = (0.5 + 0.45 * np.array([np.cos(angle), np.sin(angle)])) * mask.size
     pen.ellipse((x - r, y - r * 0.8, x + r, y + r * 0.8), fill=int(rng.integers(120, 220)))

@@ -22,6 +22,10 @@ OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]]) / 2
 # Haar's mean and diagonal difference of 2×2 pixels.
 SQUARES = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, -1.0], [-1.0, 1.0]]]) / 4
 
+# Of a 3×3 matrix row by row: its diagonal, and what is above it; and from logarithms of spreads to those of 1 / product.
+PICK = torch.eye(9)[:, [0, 4, 8, 1, 2, 5]]
+PAIRS = -torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+
 
 class Checks(nn.Module):
     """uint8 pixels (n, s, s, 3) to the measures of NAMES, float32 (n, 4).
@@ -36,7 +40,7 @@ class Checks(nn.Module):
         super().__init__()
         random = torch.Generator().manual_seed(0)
         both = (each for batch in pixels.split(BATCH) for each in (batch, _add_noise(batch, random)))
-        numbers = torch.cat([describe(batch) for batch in both]).double()
+        numbers = torch.cat([describe(batch)[0] for batch in both]).double()
         spread = numbers.std(0).clamp(min=1e-6)
         alike = (1 - SHRINKAGE) * torch.cov((numbers / spread).T) + SHRINKAGE * torch.eye(numbers.shape[1])
         whitening = torch.linalg.inv(torch.linalg.cholesky(alike)).T / spread[:, None]
@@ -45,16 +49,16 @@ class Checks(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """The measures."""
-        numbers = describe(pixels)
-        outlier = ((numbers - self.get_buffer("mean")) @ self.get_buffer("whitening")).square().mean(1, True).sqrt()
-        return torch.cat([outlier, numbers[:, [15]].exp(), numbers[:, [0]], numbers[:, [9]].exp()], dim=1)
+        numbers, plain = describe(pixels)
+        away = (numbers - self.get_buffer("mean")) @ self.get_buffer("whitening")
+        return torch.cat([away.square().mean(1, keepdim=True).sqrt(), plain], dim=1)
 
 
-def describe(pixels: Tensor) -> Tensor:
-    """What light, colours and texture uint8 pixels (n, s, s, 3) have: float32 (n, 21).
+def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """What light, colours and texture uint8 pixels (n, s, s, 3) have: (n, 21), and sharpness, brightness and contrast.
 
-    Of the three opponent colours each, at an eighth of the resolution: mean, what the middle is above it, correlation
-    with the next, and logarithm of the spread; then the logarithms of the mean absolute diagonal detail of the Haar
+    Of the three opponent colours each, at an eighth of the resolution: mean, what the middle is above it, logarithm
+    of the spread, and correlation with the next; and the logarithms of the mean absolute diagonal detail of the Haar
     wavelet at full, half and quarter resolution.
     """
     level, details, mix = pixels.permute(0, 3, 1, 2).float(), [], OPPONENT
@@ -64,12 +68,15 @@ def describe(pixels: Tensor) -> Tensor:
         details.append(detail.abs().mean((2, 3)))
         mix = torch.eye(3)
     mean, edge = level.mean((2, 3)), level.shape[2] // 4
-    away = (level - mean[:, :, None, None]).flatten(2)
-    covariance = (away @ away.transpose(1, 2) / away.shape[2]).flatten(1)
-    spread = covariance[:, [0, 4, 8]].sqrt() + FLOOR
-    correlation = covariance[:, [1, 2, 5]] / (spread[:, [0, 0, 1]] * spread[:, [1, 2, 2]])
     middle = level[:, :, edge:-edge, edge:-edge].mean((2, 3)) - mean
-    return torch.cat([mean, middle, correlation, (torch.cat([spread, *details], dim=1) + FLOOR).log()], dim=1)
+    away = (level - mean[:, :, None, None]).flatten(2)
+    covariance = away @ away.transpose(1, 2) / away.shape[2]
+    variance, mixed = (covariance.flatten(1) @ PICK).split(3, dim=1)
+    spread = variance.sqrt()
+    logarithms = (torch.cat([spread, *details], dim=1) + FLOOR).log()
+    correlation = mixed * (logarithms[:, :3] @ PAIRS).exp()
+    numbers = torch.cat([mean, middle, logarithms, correlation], dim=1)
+    return numbers, torch.cat([details[1][:, :1], mean[:, :1], spread[:, :1]], dim=1)
 
 
 def _add_noise(pixels: Tensor, random: torch.Generator) -> Tensor:

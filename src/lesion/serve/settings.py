@@ -21,6 +21,8 @@ def check_settings(settings: ServeConfig) -> None:
             f"{settings.queue}",
             hint="raise serve.queue, or lower serve.max_images",
         )
+    if settings.redis and not settings.rate:
+        raise ConfigError("serve.redis has nothing to count while serve.rate is 0", hint="set serve.rate, too")
     if settings.certificate or settings.key:
         _check_certificate(settings.certificate, settings.key)
 

@@ -82,9 +82,9 @@ def reduce(photo: Image.Image, side: int, share: float) -> Image.Image:
 
 # (name, level) → change of the pixels (n, s, s, 3) that the network sees …
 OF_PIXELS: dict[tuple[str, str], Callable[[Pixels], Pixels]] = {
-    ("hair", "1 to some 20 drawn hairs"): partial(cover, draw=drawing._draw_hairs, colour=(40, 26, 20)),
-    ("ruler", "drawn ticks along an edge"): partial(cover, draw=drawing._draw_ruler, colour=(35, 35, 40)),
-    ("ink", "a drawn spot near the rim"): partial(cover, draw=drawing._draw_ink, colour=(70, 50, 130)),
+    ("hair", "1 to some 20 drawn hairs"): partial(cover, draw=drawing.draw_hairs, colour=(40, 26, 20)),
+    ("ruler", "drawn ticks along an edge"): partial(cover, draw=drawing.draw_ruler, colour=(35, 35, 40)),
+    ("ink", "a drawn spot near the rim"): partial(cover, draw=drawing.draw_ink, colour=(70, 50, 130)),
     ("dark corner", "beyond 0.48 to 0.6 sides from the middle"): partial(cover, draw=_draw_corners, colour=(6, 5, 6)),
     ("colour cast", "red + 10 %, blue - 10 %"): partial(light, red=1.1, blue=0.9),
     ("colour cast", "red - 10 %, blue + 10 %"): partial(light, red=0.9, blue=1.1),
