@@ -1,5 +1,5 @@
 # `make demo` and `make test` work on a fresh machine with python3, make and git.
-.PHONY: help setup demo test check lint format docs lock golden bench clean
+.PHONY: help setup demo test soak check lint format docs lock golden bench clean
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,6 +19,9 @@ demo: $(READY)  ## synthetic data -> train -> eval -> export -> predict, in a fe
 
 test: $(READY)  ## pass all tests
 	$(BIN)/pytest -q
+
+soak: $(READY)  ## pass the long tests: overload, releases, reloads, a cluster
+	$(BIN)/pytest -q -m soak
 
 lint: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

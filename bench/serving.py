@@ -52,9 +52,12 @@ def measure(native: Path, model: Path, peers: Path | None, seconds: int, rounds:
         raise NotFoundError("wrk is not installed", hint="apt-get install wrk")
     servers = _commands(model, peers)
     found: dict[tuple[str, int], list[Load]] = {}
+    starts: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, command in servers.items():
+            start = time.perf_counter()
             with _serving(command, model, native) as process:
+                starts.setdefault(name, []).append(time.perf_counter() - start)
                 _press(native, 4, 2, process)  # warm-up
                 for clients in CLIENTS:
                     found.setdefault((name, clients), []).append(_press(native, clients, seconds, process))
@@ -63,6 +66,9 @@ def measure(native: Path, model: Path, peers: Path | None, seconds: int, rounds:
         ours = _middle(found["lesion serve", clients])
         for name in servers:
             yield _describe(name, _middle(found[name, clients]), ours)
+    yield "from the start to the first answer:"
+    for name in servers:
+        yield f"  {name:<24} {median(starts[name]):7.2f} s"
 
 
 def _commands(model: Path, peers: Path | None) -> dict[str, list[str]]:

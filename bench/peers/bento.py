@@ -13,7 +13,7 @@ class Service:
     def __init__(self) -> None:
         self.model = Model()
 
-    @bentoml.api(batchable=True, max_batch_size=8, max_latency_ms=1000)
+    @bentoml.api(batchable=True, max_batch_size=8)
     def predict(self, file: list[Image]) -> list[dict]:
         """Classify images."""
         pixels = []

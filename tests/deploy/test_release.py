@@ -9,7 +9,7 @@ import pytest
 from tests.deploy.conftest import AMERICA, DIGESTS, EUROPE, REGIONS, Cloud, image_of, stop, wait_for
 
 OLD, NEW = DIGESTS["tiny"][:12], DIGESTS["tiny2"][:12]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 
 def assert_untouched(cloud: Cloud, *regions: str) -> None:

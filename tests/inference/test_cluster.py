@@ -24,7 +24,7 @@ from lesion.records import to_dict
 from tests.conftest import GOLDEN
 
 pytest.importorskip("ray", reason="needs the extra `scale`")
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 
 BIN = Path(sys.executable).parent
 MODEL = GOLDEN / "tiny.onnx"

@@ -78,6 +78,7 @@ def test_a_canary_answers_in_the_live_models_classes(tmp_path: Path) -> None:
     assert all(label in caught.value.message for label in tiny.manifest.taxonomy.labels)
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_canary_answers_its_share_and_is_off_while_it_is_broken(tmp_path: Path) -> None:
     path = tmp_path / "canary.onnx"

@@ -109,8 +109,8 @@ def slow_picture() -> bytes:
 def test_what_is_in_flight_is_answered_before_the_end() -> None:
     picture = slow_picture()
     with (
-        serving("serve.threads=1", "serve.drain_s=60", "serve.deadline_s=60") as server,
-        ThreadPoolExecutor(12) as pool,
+        serving("serve.threads=1", "serve.drain_s=30", "serve.deadline_s=60") as server,
+        ThreadPoolExecutor(8) as pool,
     ):
         half_open = [socket.create_connection(server.address) for _ in range(9)]
         for number, client in enumerate(half_open):
@@ -122,8 +122,8 @@ def test_what_is_in_flight_is_answered_before_the_end() -> None:
                 trust_env=False,
             ).status_code  # fmt: skip
 
-        answers = [pool.submit(ask, number) for number in range(12)]
-        while "lesion_queue_images 12.0" not in httpx.get(f"{server.url}/metrics", trust_env=False).text:
+        answers = [pool.submit(ask, number) for number in range(6)]
+        while "lesion_queue_images 6.0" not in httpx.get(f"{server.url}/metrics", trust_env=False).text:
             time.sleep(0.02)
         stopping = pool.submit(server.stop, signal.SIGTERM)
         while (ready := httpx.get(f"{server.url}/readyz", trust_env=False)).status_code == 200:
@@ -133,12 +133,12 @@ def test_what_is_in_flight_is_answered_before_the_end() -> None:
         refused = httpx.post(f"{server.url}/predict", files={"file": PICTURE}, trust_env=False)
         assert problem(refused, 503)["code"] == "draining"
         assert refused.headers["connection"] == "close"
-        assert [answer.result() for answer in answers] == [200] * 12
+        assert [answer.result() for answer in answers] == [200] * 6
         code, seconds, said = stopping.result()
         for client in half_open:
             client.close()
     assert code == 0
-    assert seconds < 62
+    assert seconds < 40
     assert "Traceback" not in said
 
 

@@ -188,6 +188,7 @@ def is_settled(server: Running, model: str, refused: int) -> bool:
 
 
 @posix
+@pytest.mark.soak
 @pytest.mark.slow
 @pytest.mark.timeout(300 + 15 * RELOADS)
 def test_no_request_fails_while_models_change(model: Path, tmp_path: Path) -> None:
@@ -220,6 +221,7 @@ def test_no_request_fails_while_models_change(model: Path, tmp_path: Path) -> No
 
 
 @posix
+@pytest.mark.soak
 @pytest.mark.slow
 def test_every_worker_takes_the_model(model: Path, tmp_path: Path) -> None:
     with running(tmp_path / "log", model, "serve.workers=2", watch_s=0) as server:
@@ -232,6 +234,7 @@ def test_every_worker_takes_the_model(model: Path, tmp_path: Path) -> None:
             assert answer.json()["model"] == identity_of(make_twin())
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_an_alias_that_moves_changes_the_model(tmp_path: Path) -> None:
     runs, twin = tmp_path / "runs", tmp_path / "twin.onnx"

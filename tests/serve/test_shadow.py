@@ -91,6 +91,7 @@ def test_without_a_shadow_there_is_no_thread(tiny_serving: Serving, pipeline: Pi
     assert threading.active_count() == before
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_nobody_notices_it(tmp_path: Path) -> None:
     path, journal = tmp_path / "shadow.onnx", tmp_path / "journal.db"

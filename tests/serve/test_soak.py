@@ -22,7 +22,7 @@ from lesion.inference.predictor import draw_test_image
 from tests.serve.conftest import FORM, PICTURE, Served, encode, serving
 from tests.serve.load import Answer, Caller, call_at_rate, call_in_turn, get, post, quantile
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 QUEUE = 8
 PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n' + PICTURE + b"\r\n"
 END = b"--x--\r\n"
@@ -283,13 +283,13 @@ def test_memory_does_not_grow_with_requests(full: bool, leaks: bool) -> None:
     assert (grown > limit) == leaks
 
 
-def test_the_description_holds_for_what_a_machine_makes_of_it(full: bool, served: Served) -> None:
+def test_the_description_holds_for_what_a_machine_makes_of_it(full: bool, served: Served, tmp_path: Path) -> None:
     program = shutil.which("schemathesis") or shutil.which("st")
     if program is None:
         pytest.skip("needs schemathesis: uv tool install schemathesis")
     # An image that cannot be used is refused, and a schema cannot tell it from one that can.
     limits = ["--max-examples", "100" if full else "10", "--exclude-checks", "positive_data_acceptance"]
     command = [program, "run", f"{served.url}/openapi.json", "--checks", "all", *limits]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False)
     say(done.stdout.strip().splitlines()[-1].strip("= "))
     assert done.returncode == 0, done.stdout

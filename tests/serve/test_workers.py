@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import GOLDEN, Cli
 from tests.serve.conftest import PICTURE, Served, serving
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.soak]
 
 
 def workers(served: Served) -> list[psutil.Process]:

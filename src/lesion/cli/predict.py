@@ -86,7 +86,7 @@ def predict(
     resume: Resume = False,
     watch: Watch = None,
     threads: Threads = 0,
-    batch: Batch = 8,
+    batch: Batch = 4,
     cluster: Cluster = None,
     tta: Tta = False,
     as_json: Json = False,

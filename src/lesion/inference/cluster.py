@@ -32,7 +32,7 @@ class Cluster:
     tta: bool
 
     @classmethod
-    def join(cls, address: str, model: bytes, workers: int = 0, batch: int = 8, tta: bool = False) -> "Cluster":
+    def join(cls, address: str, model: bytes, workers: int = 0, batch: int = 4, tta: bool = False) -> "Cluster":
         """Join the cluster at `address` ("auto": find it; "local": start one here) and hand it a model file's content.
 
         At most `workers` (0: as many as it has processors) answer at once, with one thread each. They need lesion with
