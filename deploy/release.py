@@ -82,13 +82,13 @@ class Release:
                 self.stop.wait()
                 self.before[region] = shares
                 self.bring_up(region, shares)
-        except (Failure, CloudError, Interrupted) as error:
-            log.error("%s", error)
-            self.give_back()
-            return 128 + self.stop.signal if isinstance(error, Interrupted) else 1
         except Intervened as error:
             log.error("%s: stopped, nothing is undone", error)
             return 1
+        except Exception as error:  # of whatever kind: the traffic goes back first
+            log.error("%s", error, exc_info=not isinstance(error, Failure | CloudError | Interrupted))
+            self.give_back()
+            return 128 + self.stop.signal if isinstance(error, Interrupted) else 1
         return 0
 
     def bring_up(self, region: Region, before: Shares) -> None:

@@ -43,6 +43,9 @@ def list_services(parser: argparse.ArgumentParser, words: list[str]) -> None:
     asked = parser.parse_args(words)
     with change("list", asked) as state:
         service = state["services"].get(asked.region)
+        if sum(verb == "list" for verb, *_ in state["journal"]) == state.get("garbled_list"):
+            sys.stdout.write("<html>")
+            return
         key, _, value = asked.filter.partition("=")
         assert key == "metadata.name"
         sys.stdout.write(json.dumps([service] if service and service["metadata"]["name"] == value else []))

@@ -156,6 +156,14 @@ def test_a_command_that_fails_once_does_not_leave_the_traffic_behind(cloud: Clou
     assert cloud.shares(EUROPE) == {"lesion-0": 100}
 
 
+def test_an_answer_that_nobody_expected_does_not_leave_the_traffic_behind(cloud: Cloud) -> None:
+    cloud.change(garbled_list=5)  # after the first shift
+    done = cloud.release(image_of("new"))
+    assert (done.returncode, "JSONDecodeError" in done.stderr) == (1, True)
+    assert [split for verb, _, split in cloud.state["journal"] if verb == "update-traffic"][-1] == "lesion-0=100"
+    assert cloud.shares(EUROPE) == {"lesion-0": 100}
+
+
 def test_what_cannot_be_given_back_is_said_with_the_command(cloud: Cloud) -> None:
     cloud.change(broken={"update-traffic": 99})
     done = cloud.release(image_of("new"))

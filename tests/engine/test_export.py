@@ -93,7 +93,8 @@ def test_all_that_decides_is_fitted_on_validation(trained: Trained) -> None:
     assert [(check.low_flag, check.high_flag) for check in manifest.checks] == [FLAGS[name] for name in NAMES]
     flags = find_flags(answers.checks, manifest)
     assert np.mean([not each for each in flags]) >= trained.config.eval.acceptance
-    assert manifest.checks[0].high == pytest.approx(max(row[0] for row, each in zip(answers.checks, flags) if not each))
+    accepted = [row[0] for row, each in zip(answers.checks, flags, strict=True) if not each]
+    assert manifest.checks[0].high == pytest.approx(max(accepted))
     assert [each.name for each in manifest.reference] == ["malignant", *NAMES]
     assert all(sum(each.shares) == pytest.approx(1) for each in manifest.reference)
     malignant = predictor.malignant(validation.pixels)

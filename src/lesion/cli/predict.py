@@ -1,5 +1,6 @@
 """`lesion predict`."""
 
+import os
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, nullcontext, redirect_stdout
@@ -96,15 +97,15 @@ def predict(
     Example: lesion predict lesion.jpg --json
     """
     from lesion.cli.reference import find_target
-    from lesion.inference.bulk.formats import choose_format
-    from lesion.inference.bulk.sources import is_single
 
-    form = choose_format(output, form or ("json" if as_json and output is None else None))
-    words = list(images or ())
-    request = Request(words, output, form, column, resume, watch, threads, batch, cluster, tta, as_json)
+    form = form or ("json" if as_json and output is None else None)
+    if form != "json" and (form, output) != (None, None):
+        from lesion.inference.bulk.formats import choose_format
+
+        form = choose_format(output, form)
+    request = Request(list(images or ()), output, form, column, resume, watch, threads, batch, cluster, tta, as_json)
     _check(request)
-    alone = is_single(words) and (output, column, cluster) == (None, None, None) and form in (None, "json")
-    (_predict_one if alone else _predict_many)(request, find_target(model, runs, store).path)
+    (_predict_one if _is_single(request) else _predict_many)(request, find_target(model, runs, store).path)
 
 
 def _check(request: Request) -> None:
@@ -125,6 +126,18 @@ def _check(request: Request) -> None:
     for what, is_so in wrong.items():
         if is_so:
             raise ConfigError(what, hint="`lesion predict --help` shows what goes together")
+
+
+def _is_single(request: Request) -> bool:
+    """Whether one image is to be answered on stdout."""
+    more = (request.output, request.column, request.watch, request.cluster)
+    if len(request.words) != 1 or more != (None,) * 4 or request.form not in (None, "json"):
+        return False
+    if request.words[0].lower().endswith((".jpg", ".jpeg", ".png")) and os.path.isfile(request.words[0]):  # noqa: PTH113
+        return True  # without loading what knows of all else
+    from lesion.inference.bulk.sources import is_single
+
+    return is_single(request.words)
 
 
 def _predict_one(request: Request, model: Path) -> None:

@@ -253,6 +253,7 @@ def _add_artefacts(rng: Generator, photo: Image.Image) -> Image.Image:
 
 
 def draw_hairs(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+    """Draw some dark hairs across the mask, and over the image."""
     size, t = np.array(mask.size), np.linspace(0, 1, 24)[:, None]
     heading, shade = rng.uniform(0, np.pi), int(rng.integers(110, 235))
     for _ in range(1 + rng.poisson(rng.choice([3, 10]))):
@@ -273,6 +274,7 @@ def _draw_bubbles(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -
 
 
 def draw_ruler(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+    """Draw the ticks of a ruler along one side of the mask."""
     pitch, y = mask.width * rng.uniform(0.02, 0.05), mask.height * rng.choice([0.0, 0.93])
     for tick in range(int(mask.width / pitch) + 1):
         length = mask.height * (0.07 if tick % 5 == 0 else 0.035)
@@ -280,6 +282,7 @@ def draw_ruler(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> N
 
 
 def draw_ink(rng: Generator, mask: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+    """Draw a spot of ink near the rim of the mask."""
     angle, r = rng.uniform(0, 2 * np.pi), mask.height * rng.uniform(0.03, 0.1)
     x, y = (0.5 + 0.45 * np.array([np.cos(angle), np.sin(angle)])) * mask.size
     pen.ellipse((x - r, y - r * 0.8, x + r, y + r * 0.8), fill=int(rng.integers(120, 220)))

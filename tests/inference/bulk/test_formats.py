@@ -114,4 +114,4 @@ def test_parquet_without_its_package_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setattr("lesion.extras.find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         choose_format("a.parquet", None)
-    assert caught.value.hint == 'pip install "lesion[parquet]"'
+    assert caught.value.hint == 'pip install "lesion[scale]"'

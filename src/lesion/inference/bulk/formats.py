@@ -223,5 +223,5 @@ def choose_format(output: str | None, word: str | None) -> str | None:
     if word is not None:
         lookup(WRITERS, word, "format")
     if word == "parquet":
-        need("predict", "pyarrow", extra="parquet")
+        need("predict", "pyarrow", extra="scale")
     return word
