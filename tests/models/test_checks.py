@@ -6,25 +6,36 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from lesion.inference.predictor import draw_test_image
-from lesion.models.checks import FLAGS, NAMES, SHRINKAGE, Checks
+from lesion.data.drawing import draw_photo
+from lesion.models.checks import FLAGS, NAMES, SHRINKAGE, Checks, describe
 
-RNG = np.random.default_rng(0)
-POOLED = torch.from_numpy(RNG.normal(size=(500, 6)) @ RNG.normal(size=(6, 6)) + 3).float()
-PICTURE = draw_test_image().resize((64, 64), Image.Resampling.BICUBIC)
+Floats = npt.NDArray[np.float64]
 
 
-def measure(image: Image.Image) -> dict[str, float]:
+def draw(seed: int) -> Image.Image:
+    """A lesion of 64×64 pixels, made of 96×96."""
+    photo = draw_photo("nv", *(np.random.default_rng((seed, i)) for i in (0, 1)), 96, 96)
+    return photo.resize((64, 64), Image.Resampling.BILINEAR)
+
+
+def stack(images: list[Image.Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([np.asarray(image) for image in images]))
+
+
+LESIONS = [draw(seed) for seed in range(80)]
+PICTURE = LESIONS[0]
+CHECKS = Checks(stack(LESIONS))
+
+
+def measure(*images: Image.Image) -> Floats:
     with torch.inference_mode():
-        pixels = torch.from_numpy(np.asarray(image)[None].copy())
-        values = Checks(POOLED)(pixels, POOLED[:1])[0]
-    return dict(zip(NAMES, values.tolist(), strict=True))
+        return np.asarray(CHECKS(stack([*images])), float)
 
 
-def outliers(pooled: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    with torch.inference_mode():
-        blank = torch.zeros(len(pooled), 16, 16, 3, dtype=torch.uint8)
-        return np.asarray(Checks(POOLED)(blank, torch.from_numpy(pooled))[:, 0])
+def lower(image: Image.Image) -> Floats:
+    """Grey, red-green and yellow-blue at an eighth of the resolution, (8, 8, 3)."""
+    red, green, blue = (np.asarray(image, float) / 255).reshape(8, 8, 8, 8, 3).mean((1, 3)).transpose(2, 0, 1)
+    return np.stack([(red + green + blue) / 3, red - green, (red + green) / 2 - blue], axis=2)
 
 
 def test_every_measure_has_its_flags() -> None:
@@ -33,51 +44,107 @@ def test_every_measure_has_its_flags() -> None:
     assert len(flags) == len(set(flags))
 
 
+def test_an_image_is_described_by_light_colours_and_texture() -> None:
+    numbers, plain = (each.numpy()[0] for each in describe(stack([PICTURE])))
+    eighth = lower(PICTURE)
+    means, spreads = eighth.mean((0, 1)), eighth.std((0, 1))
+    assert numbers[:3] == pytest.approx(means, abs=1e-5)
+    assert numbers[3:6] == pytest.approx(eighth[2:-2, 2:-2].mean((0, 1)) - means, abs=1e-5)
+    assert np.exp(numbers[6:9]) == pytest.approx(spreads, abs=3e-4)
+    correlations = np.corrcoef(eighth.reshape(64, 3).T)[[0, 0, 1], [1, 2, 2]]
+    assert numbers[18:] == pytest.approx(correlations, abs=0.02)
+    assert plain[1:] == pytest.approx([means[0], spreads[0]], abs=1e-5)
+
+
+@pytest.mark.parametrize(("level", "side"), [(0, 1), (1, 2), (2, 4)])
+def test_detail_is_what_neighbours_differ_by_across_both_axes(level: int, side: int) -> None:
+    grey = (np.asarray(PICTURE, float) / 255).mean(2).reshape(64 // side, side, 64 // side, side).mean((1, 3))
+    detail = (grey[::2, ::2] - grey[::2, 1::2] - grey[1::2, ::2] + grey[1::2, 1::2]) / 4
+    numbers, plain = describe(stack([PICTURE]))
+    assert float(numbers[0, 9 + 3 * level].exp()) == pytest.approx(np.abs(detail).mean() + 1e-4, rel=1e-3)
+    if level == 1:
+        assert float(plain[0, 0]) == pytest.approx(np.abs(detail).mean(), rel=1e-3)
+
+
 def test_the_outlier_measure_is_the_mahalanobis_distance() -> None:
-    x, probe = POOLED.numpy().astype(float), RNG.normal(0, 5, (20, 6)).astype(np.float32)
-    covariance = np.cov(x.T)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * np.diag(covariance).mean() * np.eye(6)
-    away = probe - x.mean(0)
-    expected = np.sqrt(np.einsum("ni,ij,nj->n", away, np.linalg.inv(shrunk), away) / 6)
-    assert outliers(probe) == pytest.approx(expected, rel=1e-4)
+    # A correlation that is shrunk towards none; the training images come with noise, which is drawn from a seed.
+    whitening, mean = (CHECKS.get_buffer(name).double().numpy() for name in ("whitening", "mean"))
+    away = describe(stack(LESIONS))[0].double().numpy() - mean
+    inverse = whitening @ whitening.T
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", away, inverse, away) / 21)
+    assert measure(*LESIONS)[:, 0] == pytest.approx(expected, rel=1e-3)
+    covariance = np.linalg.inv(inverse)
+    spread = np.sqrt(np.diag(covariance))
+    shrunk = covariance / np.outer(spread, spread)
+    assert np.abs(shrunk - np.eye(21)).max() <= 1 - SHRINKAGE
+    assert np.abs(shrunk - np.eye(21)).max() > 0.5
 
 
-def test_it_is_about_one_at_home_and_large_elsewhere() -> None:
-    home = outliers(POOLED.numpy())
-    assert home.mean() == pytest.approx(0.9, abs=0.15)
-    assert outliers(POOLED.numpy() + 30).min() > 3 * home.max()
+def test_it_is_about_one_at_home() -> None:
+    assert measure(*LESIONS)[:, 0].mean() == pytest.approx(1, abs=0.2)
+    assert measure(*(draw(seed) for seed in range(1000, 1040)))[:, 0].mean() == pytest.approx(1, abs=0.4)
 
 
-def test_features_that_never_vary_are_no_obstacle() -> None:
-    dead = torch.cat([POOLED, torch.zeros(500, 2)], dim=1)
-    with torch.inference_mode():
-        assert Checks(dead)(torch.zeros(1, 16, 16, 3, dtype=torch.uint8), dead[:1]).isfinite().all()
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+STRANGERS = {
+    "noise": Image.fromarray(NOISE),
+    "black": Image.new("RGB", (64, 64)),
+    "white": Image.new("RGB", (64, 64), "white"),
+    "skin": Image.new("RGB", (64, 64), (225, 170, 150)),
+    "stripes": Image.fromarray(np.tile(np.arange(64, dtype=np.uint8)[None, :, None] % 8 * 32, (64, 1, 3))),
+    "blue": Image.merge("RGB", PICTURE.split()[::-1]),
+    "blurred": PICTURE.filter(ImageFilter.GaussianBlur(6)),
+    "dark": PICTURE.point(lambda value: value // 10),
+    "inverted": PICTURE.point(lambda value: 255 - value),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_is_no_lesion_is_further_out_than_any_lesion(name: str) -> None:
+    assert measure(STRANGERS[name])[0, 0] > measure(*LESIONS)[:, 0].max()
+
+
+def test_a_sharper_or_noisier_camera_makes_no_stranger() -> None:
+    sharper = PICTURE.filter(ImageFilter.UnsharpMask(1, 30, 0))
+    noisier = Image.fromarray((np.asarray(PICTURE, float) + np.random.default_rng(1).normal(0, 4, (64, 64, 3)))
+                              .clip(0, 255).astype(np.uint8))  # fmt: skip
+    assert measure(sharper, noisier)[:, 0].max() < 2
 
 
 def test_a_grey_picture_has_its_brightness_and_nothing_else() -> None:
-    values = measure(Image.new("RGB", (64, 64), (51, 51, 51)))
-    assert values["brightness"] == pytest.approx(0.2)
-    assert values["contrast"] == pytest.approx(0, abs=1e-6)
-    assert values["sharpness"] == pytest.approx(0, abs=1e-6)
-
-
-def test_brightness_and_contrast_are_mean_and_spread() -> None:
-    grey = np.asarray(PICTURE, float).mean(2).reshape(32, 2, 32, 2).mean((1, 3)) / 255
-    values = measure(PICTURE)
-    assert values["brightness"] == pytest.approx(grey.mean(), rel=1e-5)
-    assert values["contrast"] == pytest.approx(grey.std(), rel=1e-5)
+    _, sharpness, brightness, contrast = measure(Image.new("RGB", (64, 64), (51, 51, 51)))[0]
+    assert brightness == pytest.approx(0.2)
+    assert (sharpness, contrast) == pytest.approx((0, 0), abs=1e-6)
 
 
 def test_blur_lowers_sharpness_and_noise_raises_it() -> None:
-    noisy = np.asarray(PICTURE, float) + RNG.normal(0, 40, (64, 64, 3))
-    blurred = measure(PICTURE.filter(ImageFilter.GaussianBlur(3)))["sharpness"]
-    sharp = measure(PICTURE)["sharpness"]
-    noise = measure(Image.fromarray(noisy.clip(0, 255).astype(np.uint8)))["sharpness"]
-    assert blurred < 0.7 * sharp
-    assert noise > 1.5 * sharp
+    noisy = (np.asarray(PICTURE, float) + np.random.default_rng(2).normal(0, 40, (64, 64, 3))).clip(0, 255)
+    blurred, sharp, noise = measure(
+        PICTURE.filter(ImageFilter.GaussianBlur(3)), PICTURE, Image.fromarray(noisy.astype(np.uint8))
+    )[:, 1]
+    assert blurred < 0.5 * sharp < 0.25 * noise
 
 
 def test_measures_do_not_depend_on_the_side_that_is_up() -> None:
-    upright = measure(PICTURE)
-    for turn in (Image.Transpose.ROTATE_90, Image.Transpose.FLIP_LEFT_RIGHT):
-        assert measure(PICTURE.transpose(turn)) == pytest.approx(upright, rel=1e-5)
+    turns = (Image.Transpose.ROTATE_90, Image.Transpose.FLIP_LEFT_RIGHT)
+    upright, *turned = measure(PICTURE, *(PICTURE.transpose(turn) for turn in turns))
+    for each in turned:
+        assert each == pytest.approx(upright, rel=1e-3)
+
+
+@pytest.mark.parametrize("size", [32, 33, 127])
+def test_any_size_has_finite_measures(size: int) -> None:
+    images = [image.resize((size, size)) for image in (*LESIONS[:30], *STRANGERS.values())]
+    with torch.inference_mode():
+        assert Checks(stack(images))(stack(images)).isfinite().all()
+
+
+def test_fitting_twice_gives_the_same() -> None:
+    again = Checks(stack(LESIONS))
+    assert torch.equal(again.get_buffer("whitening"), CHECKS.get_buffer("whitening"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_hardly_any_training_images_give_finite_measures(count: int) -> None:
+    with torch.inference_mode():
+        assert Checks(stack(LESIONS[:1] * count))(stack(LESIONS)).isfinite().all()

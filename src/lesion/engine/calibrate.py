@@ -75,13 +75,11 @@ def _conformal_quantile(scores: Floats, weights: Floats, coverage: float, worst:
 def fit_limits(measures: npt.ArrayLike, checks: Sequence[Check], acceptance: float) -> tuple[Check, ...]:
     """`checks` with limits that `acceptance` of the images pass, from their (n, k) measures.
 
-    An image is as far out as its rarest measure; the images least far out pass, and their extremes are the limits.
+    The images lowest in the first measure pass: it is of the image as a whole. The limits are the extremes of those
+    that pass, so the other checks do not refuse more of what is usual, but say in which way an image is not.
     """
     m = np.asarray(measures, float)
-    rank = m.argsort(axis=0).argsort(axis=0)
-    limited = [[bool(check.low_flag) for check in checks], [bool(check.high_flag) for check in checks]]
-    depth = np.where(limited, np.stack([rank, len(m) - 1 - rank], axis=1), len(m)).min(axis=(1, 2))
-    kept = m[np.argsort(depth)[-math.ceil(acceptance * len(m) - 1e-9) :]]
+    kept = m[np.argsort(m[:, 0])[: math.ceil(acceptance * len(m) - 1e-9)]]
     return tuple(
         replace(check, low=float(low) if check.low_flag else None, high=float(high) if check.high_flag else None)
         for check, low, high in zip(checks, kept.min(axis=0), kept.max(axis=0), strict=True)

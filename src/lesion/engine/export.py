@@ -29,7 +29,7 @@ from lesion.manifest import Check, Conformal, Manifest, SelfTest
 from lesion.metrics import measure, point
 from lesion.models import Classifier, build, count_parameters
 from lesion.models.checks import FLAGS, NAMES, Checks
-from lesion.models.deployed import Deployed, Parts
+from lesion.models.deployed import Deployed
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent
 from lesion.records import NOTICE
@@ -95,10 +95,7 @@ def load_network(checkpoint: Path, config: Config) -> Classifier:
 def deploy(nets: Sequence[Classifier], pixels: Pixels) -> bytes:
     """The ONNX graph of one network, or of the mean over several; its checks are fitted to `pixels`, (n, s, s, 3)."""
     nets = [net.to(memory_format=torch.contiguous_format) for net in nets]
-    parts = Parts(nets[0])
-    with torch.inference_mode():
-        pooled = torch.cat([parts(torch.from_numpy(pixels[i : i + BATCH]))[2] for i in range(0, len(pixels), BATCH)])
-    return trace(Deployed(nets, Checks(pooled.clone())).eval(), pixels.shape[1])
+    return trace(Deployed(nets, Checks(torch.from_numpy(pixels))).eval(), pixels.shape[1])
 
 
 def trace(net: Deployed, size: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import conv2d
 
 NAMES = ("outlier", "sharpness", "brightness", "contrast")
 FLAGS = {
@@ -12,33 +12,74 @@ FLAGS = {
     "contrast": ("low_contrast", "high_contrast"),
 }
 """What an image below and above the usual range is flagged; "" where that side is not limited."""
-SHRINKAGE = 0.1
+NOISE = 8.0  # grey levels: what sensors and compression add; without it, a sharper camera makes a lesion an outlier
+SHRINKAGE = 0.01
+FLOOR = 1e-4  # of spreads before their logarithm; half a grey level is 2e-3
+BATCH = 64
+
+# Grey, red against green, and yellow against blue; from 0 to 255 into [0, 1].
+OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]]) / 255
+# Haar's mean and diagonal difference of 2×2 pixels.
+SQUARES = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, -1.0], [-1.0, 1.0]]]) / 4
+
+# Of a 3×3 matrix row by row: its diagonal, and what is above it; and from logarithms of spreads to those of 1 / product.
+PICK = torch.eye(9)[:, [0, 4, 8, 1, 2, 5]]
+PAIRS = -torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
 
 
 class Checks(nn.Module):
-    """uint8 pixels (n, s, s, 3) and pooled features (n, d) to the measures of NAMES, float32 (n, 4).
+    """uint8 pixels (n, s, s, 3) to the measures of NAMES, float32 (n, 4).
 
-    `outlier` is the Mahalanobis distance of the features from those of the training images (Lee et al. 2018,
-    arXiv:1807.03888); the others are of the brightness, in [0, 1], at half the resolution.
+    `outlier` is the Mahalanobis distance of an image's `describe` from those of the training images, divided by the
+    root of their number: about 1 at home (Lee et al. 2018, arXiv:1807.03888, on features of a network; those do not see
+    a blur, and change with quantization). The others are three of these numbers, in units of the full range.
     """
 
-    def __init__(self, pooled: Tensor) -> None:
-        """Fit to the pooled features (n, d) of training images."""
+    def __init__(self, pixels: Tensor) -> None:
+        """Fit to training images, uint8 (n, s, s, 3), each as it is and with noise."""
         super().__init__()
-        mean = pooled.double().mean(0)
-        covariance = torch.cov((pooled.double() - mean).T)
-        ridge = SHRINKAGE * covariance.diagonal().mean() * torch.eye(len(mean), dtype=torch.double)
-        factor = torch.linalg.inv(torch.linalg.cholesky((1 - SHRINKAGE) * covariance + ridge))
-        self.register_buffer("mean", mean.float())
-        self.register_buffer("whitening", factor.T.float().contiguous())
+        random = torch.Generator().manual_seed(0)
+        both = (each for batch in pixels.split(BATCH) for each in (batch, _add_noise(batch, random)))
+        numbers = torch.cat([describe(batch)[0] for batch in both]).double()
+        spread = numbers.std(0).clamp(min=1e-6)
+        alike = (1 - SHRINKAGE) * torch.cov((numbers / spread).T) + SHRINKAGE * torch.eye(numbers.shape[1])
+        whitening = torch.linalg.inv(torch.linalg.cholesky(alike)).T / spread[:, None]
+        self.register_buffer("mean", numbers.mean(0).float())
+        self.register_buffer("whitening", whitening.float().contiguous())
 
-    def forward(self, pixels: Tensor, pooled: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor) -> Tensor:
         """The measures."""
-        outlier = ((pooled - self.get_buffer("mean")) @ self.get_buffer("whitening")).square().mean(1).sqrt()
-        grey = avg_pool2d(pixels.float().mean(3, keepdim=True).permute(0, 3, 1, 2), 2) / 255
-        middle = grey[:, :, 1:-1, 1:-1]
-        sides = grey[:, :, :-2, 1:-1] + grey[:, :, 2:, 1:-1] + grey[:, :, 1:-1, :-2] + grey[:, :, 1:-1, 2:]
-        sharpness = (4 * middle - sides).abs().mean((1, 2, 3))
-        brightness = grey.mean((1, 2, 3))
-        contrast = (grey - brightness[:, None, None, None]).square().mean((1, 2, 3)).sqrt()
-        return torch.stack([outlier, sharpness, brightness, contrast], dim=1)
+        numbers, plain = describe(pixels)
+        away = (numbers - self.get_buffer("mean")) @ self.get_buffer("whitening")
+        return torch.cat([away.square().mean(1, keepdim=True).sqrt(), plain], dim=1)
+
+
+def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """What light, colours and texture uint8 pixels (n, s, s, 3) have: (n, 21), and sharpness, brightness and contrast.
+
+    Of the three opponent colours each, at an eighth of the resolution: mean, what the middle is above it, logarithm
+    of the spread, and correlation with the next; and the logarithms of the mean absolute diagonal detail of the Haar
+    wavelet at full, half and quarter resolution.
+    """
+    level, details, mix = pixels.permute(0, 3, 1, 2).float(), [], OPPONENT
+    for _ in range(3):
+        kernel = (SQUARES[:, None, None] * mix[:, :, None, None]).flatten(0, 1)
+        level, detail = conv2d(level, kernel, stride=2).split(3, dim=1)
+        details.append(detail.abs().mean((2, 3)))
+        mix = torch.eye(3)
+    mean, edge = level.mean((2, 3)), level.shape[2] // 4
+    middle = level[:, :, edge:-edge, edge:-edge].mean((2, 3)) - mean
+    away = (level - mean[:, :, None, None]).flatten(2)
+    covariance = away @ away.transpose(1, 2) / away.shape[2]
+    variance, mixed = (covariance.flatten(1) @ PICK).split(3, dim=1)
+    spread = variance.sqrt()
+    logarithms = (torch.cat([spread, *details], dim=1) + FLOOR).log()
+    correlation = mixed * (logarithms[:, :3] @ PAIRS).exp()
+    numbers = torch.cat([mean, middle, logarithms, correlation], dim=1)
+    return numbers, torch.cat([details[1][:, :1], mean[:, :1], spread[:, :1]], dim=1)
+
+
+def _add_noise(pixels: Tensor, random: torch.Generator) -> Tensor:
+    amount = NOISE * torch.rand(len(pixels), 1, 1, 1, generator=random)
+    noisy = pixels + amount * torch.randn(pixels.shape, generator=random)
+    return noisy.round().clamp(0, 255).to(torch.uint8)

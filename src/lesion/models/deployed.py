@@ -25,8 +25,8 @@ class Deployed(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits, checks and maps; positions' maps add up to the logits, but for what no position says."""
         answers = [part(pixels) for part in self.parts]
-        logits, maps = (torch.stack([answer[i] for answer in answers]).mean(0) for i in (0, 1))
-        return logits, self.checks(pixels, answers[0][2]), maps
+        logits, maps = (torch.stack(each).mean(0) if len(each) > 1 else each[0] for each in zip(*answers, strict=True))
+        return logits, self.checks(pixels), maps
 
 
 class Parts(nn.Module):
@@ -40,14 +40,14 @@ class Parts(nn.Module):
         self.body = nn.Sequential(*(child for _, child in children[:at]))
         self.head = nn.Sequential(*(child for name, child in children[at + 1 :] if name != "flat"))
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (n, c), maps (n, c, h, w), and pooled features (n, d)."""
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (n, c) and maps (n, c, h, w)."""
         # Of a channels-last input the exporter makes gathers whose places are computed anew for each batch.
         features = self.body(self.normalize(pixels).contiguous())
         pooled = features.mean((2, 3))
         flat = features.flatten(2)  # (n, d, h·w)
         maps = self.slopes(pooled) @ flat / flat.shape[2]
-        return self.head(pooled), maps.unflatten(2, features.shape[2:]), pooled
+        return self.head(pooled), maps.unflatten(2, features.shape[2:])
 
     def slopes(self, pooled: Tensor) -> Tensor:
         """The derivative of the logits by the pooled features (n, d): (n, c, d), exact, since heads are linear or ReLU.
