@@ -25,6 +25,8 @@ PHOTOGRAPHS = {
 }  # fmt: skip
 SECTIONS = {"skimage": ("data/ihc.png",)}
 PAGES = {"skimage": ("data/page.png", "data/text.png")}
+OTHERS = {"skimage": ("data/cell.png", "data/microaneurysms.png", "data/phantom.png", "data/moon.png")}
+SIGNS = {"skimage": ("data/horse.png", "data/logo.png", "data/color.png", "data/chessboard_RGB.png")}
 
 
 def find_bundled(names: dict[str, tuple[str, ...]]) -> list[Path]:
@@ -144,6 +146,19 @@ def draw_chart(rng: Rng) -> Image.Image:
     return page
 
 
+def draw_pattern(rng: Rng) -> Image.Image:
+    """Stripes, a chessboard or the code of a label, in two colours."""
+    cells = int(rng.integers(4, 40))
+    grid = rng.integers(0, 2, (cells, cells)) if rng.random() < 0.4 else np.indices((cells, cells)).sum(0) % 2
+    if rng.random() < 0.3:
+        grid = grid[:1].repeat(cells, 0)
+    one, two = rng.integers(0, 256, (2, 1, 1, 3))
+    colours = np.where(grid[..., None].astype(bool), one, two).astype(np.uint8)
+    return (
+        Image.fromarray(colours).resize((HEIGHT, HEIGHT), Image.Resampling.NEAREST).rotate(rng.choice([0, 0, 30, 45]))
+    )
+
+
 def blur(rng: Rng, image: Image.Image) -> Image.Image:
     """Out of focus by a twentieth to an eighth of the height."""
     return image.filter(ImageFilter.GaussianBlur(image.height * rng.uniform(0.05, 0.12)))
@@ -192,6 +207,48 @@ def pixelate(rng: Rng, image: Image.Image) -> Image.Image:
     return small.resize(image.size, Image.Resampling(rng.choice([0, 2])))
 
 
+def shake(rng: Rng, image: Image.Image) -> Image.Image:
+    """Moved while it was taken, by a tenth to a fourth of the height."""
+    steps = np.linspace(-0.5, 0.5, 25) * image.height * rng.uniform(0.1, 0.25)
+    turn = rng.uniform(0, np.pi)
+    way = [(float(step * np.cos(turn)), float(step * np.sin(turn))) for step in steps]
+    moved = [image.transform(image.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y)) for x, y in way]
+    return _to_image(np.mean([np.asarray(each, float) for each in moved], axis=0))
+
+
+def posterize(_: Rng, image: Image.Image) -> Image.Image:
+    """Two values of each of red, green and blue."""
+    return image.point(lambda value: 255 * (value > 127))
+
+
+def pepper(rng: Rng, image: Image.Image) -> Image.Image:
+    """A fourth to a half of the pixels lost, to black or white."""
+    pixels = np.asarray(image.resize((200, 150))).copy()
+    lost = rng.random(pixels.shape[:2]) < rng.uniform(0.25, 0.5)
+    pixels[lost] = rng.choice([0, 255], (int(lost.sum()), 1))
+    return Image.fromarray(pixels)
+
+
+def cover(rng: Rng, image: Image.Image) -> Image.Image:
+    """The larger half under a finger or a label of one colour."""
+    covered, side = image.copy(), image.height
+    edge = int(image.width / 2 + side * rng.uniform(0, 0.2))
+    covered.paste(tuple(rng.integers(0, 256, 3).tolist()), (0, 0, edge, image.height))
+    return covered
+
+
+def turn_hue(rng: Rng, image: Image.Image) -> Image.Image:
+    """All colours a third to two thirds around the circle further."""
+    hue, *rest = image.convert("HSV").split()
+    further = int(rng.integers(85, 171))
+    return Image.merge("HSV", (hue.point(lambda value: (value + further) % 256), *rest)).convert("RGB")
+
+
+def bleach(_: Rng, image: Image.Image) -> Image.Image:
+    """Without colour."""
+    return image.convert("L").convert("RGB")
+
+
 DRAWN: dict[str, Draw] = {
     "uniform noise": draw_uniform,
     "Gaussian noise": draw_gaussian,
@@ -202,6 +259,7 @@ DRAWN: dict[str, Draw] = {
     "histology, drawn": draw_section,
     "flat colours": draw_flat,
     "gradients": draw_gradient,
+    "patterns": draw_pattern,
 }
 CHANGES: dict[str, Change] = {
     "lesions, blurred": blur,
@@ -213,18 +271,40 @@ CHANGES: dict[str, Change] = {
     "lesions, inverted": invert,
     "lesions, noise": add_noise,
     "lesions, a dozen pixels": pixelate,
+    "lesions, shaken": shake,
+    "lesions, two values a colour": posterize,
+    "lesions, pixels lost": pepper,
+    "lesions, half covered": cover,
+    "lesions, other hue": turn_hue,
+    "lesions, without colour": bleach,
 }
+BUNDLED = {
+    "photographs": PHOTOGRAPHS,
+    "histology, stained": SECTIONS,
+    "scanned pages": PAGES,
+    "other scientific images": OTHERS,
+    "signs": SIGNS,
+}
+CHOSEN_ON = (
+    "photographs", "uniform noise", "text", "gradients", "histology, drawn", "lesions, blurred", "lesions, very dark",
+    "lesions, red and blue swapped",
+)  # fmt: skip
+"""What the measure was chosen on."""
+NEW = (
+    "other scientific images", "signs", "patterns", "lesions, shaken", "lesions, two values a colour",
+    "lesions, pixels lost", "lesions, half covered", "lesions, other hue", "lesions, without colour",
+)  # fmt: skip
+"""What was looked at only after all was decided; the remaining kinds were looked at in between."""
 
 
 def collect(lesions: list[Path], count: int, seed: int = 0) -> Iterator[tuple[str, list[Image.Image]]]:
     """`count` images of each kind; `lesions` are the files that are degraded."""
-    bundled = {"photographs": PHOTOGRAPHS, "histology, stained": SECTIONS, "scanned pages": PAGES}
-    crops = {kind: crop(paths) for kind, names in bundled.items() if (paths := find_bundled(names))}
-    for number, (kind, draw) in enumerate({**crops, **DRAWN}.items()):
-        rng = np.random.default_rng((seed, number))
+    crops = {kind: crop(paths) for kind, names in BUNDLED.items() if (paths := find_bundled(names))}
+    for kind, draw in {**crops, **DRAWN}.items():
+        rng = np.random.default_rng((seed, *kind.encode()))
         yield kind, [draw(rng) for _ in range(count)]
-    for number, (kind, change) in enumerate(CHANGES.items()):
-        rng = np.random.default_rng((seed, 1000 + number))
+    for kind, change in CHANGES.items():
+        rng = np.random.default_rng((seed, *kind.encode()))
         chosen = rng.choice(len(lesions), min(count, len(lesions)), replace=False)
         yield kind, [change(rng, Image.open(lesions[i]).convert("RGB")) for i in chosen]
 

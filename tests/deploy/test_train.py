@@ -14,7 +14,7 @@ import yaml
 from tests.conftest import REPO
 from tests.deploy.conftest import DEPLOY
 
-pytestmark = [pytest.mark.slow, pytest.mark.soak]
+pytestmark = [pytest.mark.slow, pytest.mark.soak, pytest.mark.timeout(900)]
 SETTINGS = ["--config", "configs/pipeline.yaml", "trainer.epochs=1", "trainer.accelerator=cpu"]
 
 

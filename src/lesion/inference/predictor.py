@@ -83,7 +83,7 @@ class Predictor:
             )
 
     def run(self, pixels: Pixels, maps: bool = False) -> Answers:
-        """Everything about uint8 pixels (n, size, size, 3); maps cost extra, and are computed on demand."""
+        """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too."""
         names = [LOGITS, CHECKS, MAPS] if maps else [LOGITS, CHECKS]
         logits, checks, *rest = self._compute(names, pixels)
         return Answers(logits, checks, rest[0] if rest else None)
@@ -105,7 +105,7 @@ class Predictor:
         return [np.rot90(each, -turns, (2, 3))[..., ::flip] if each.ndim == 4 else each for each in answers]
 
     def _run(self, names: list[str], pixels: Pixels) -> list[Singles]:
-        return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels}, _LEAN)]
+        return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels})]
 
     def probabilities(self, pixels: Pixels) -> Floats:
         """Calibrated probabilities of uint8 pixels (n, size, size, 3): float64 (n, c)."""
@@ -161,15 +161,6 @@ class Predictor:
             decide(row, measures, name, self.manifest, self.identity)
             for row, measures, name in zip(probabilities, answers.checks, names, strict=True)
         ]
-
-
-def _make_lean() -> Any:
-    options = ort.RunOptions()
-    options.only_execute_path_to_fetches = True  # else heat maps are computed for everyone
-    return options
-
-
-_LEAN = _make_lean()
 
 
 def draw_test_image() -> Image.Image:

@@ -22,8 +22,9 @@ OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]]) / 2
 # Haar's mean and diagonal difference of 2×2 pixels.
 SQUARES = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, -1.0], [-1.0, 1.0]]]) / 4
 
-# Of a 3×3 matrix row by row: its diagonal, and what is above it; and from logarithms of spreads to those of 1 / product.
+# Of a 3×3 matrix, row by row: its diagonal, and what is above it.
 PICK = torch.eye(9)[:, [0, 4, 8, 1, 2, 5]]
+# From the logarithms of three spreads to those of 1 / the product of two.
 PAIRS = -torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
 
 
@@ -58,7 +59,7 @@ def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """What light, colours and texture uint8 pixels (n, s, s, 3) have: (n, 21), and sharpness, brightness and contrast.
 
     Of the three opponent colours each, at an eighth of the resolution: mean, what the middle is above it, logarithm
-    of the spread, and correlation with the next; and the logarithms of the mean absolute diagonal detail of the Haar
+    of the spread, and correlation with another; and the logarithms of the mean absolute diagonal detail of the Haar
     wavelet at full, half and quarter resolution.
     """
     level, details, mix = pixels.permute(0, 3, 1, 2).float(), [], OPPONENT

@@ -36,8 +36,8 @@ SECURITY = [
 class Frame:
     """ASGI middleware around all others; what becomes known of a request is in scope["state"].
 
-    What is POSTed to a path of `direct` goes to its handler at once: the way through FastAPI and its middleware costs
-    as much as all else that is done for a request in the event loop.
+    What is POSTed to a path of `direct` goes to its handler at once: the way through FastAPI and its middleware is a
+    good part of what a request costs in the event loop, and nearly all of what a refusal costs.
     """
 
     def __init__(self, app: App, service: Service, direct: Mapping[str, Handler]) -> None:

@@ -157,7 +157,7 @@ def _require_usable(outcome: Outcome | BaseException) -> Outcome | ImageError:
 
 
 def _describe(outcome: Outcome) -> dict[str, Any]:
-    # Not to_dict, which copies all that is in a record: that took longer than all else of ours in the event loop.
+    # Not to_dict: it copies all that is in a record, which took longer than any other step in the event loop.
     record = {name: getattr(outcome.prediction, name) for name in FIELDS}
     if record["diagnosis_probabilities"] is None:
         del record["diagnosis_probabilities"]
