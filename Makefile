@@ -1,5 +1,5 @@
 # `make demo` and `make test` work on a fresh machine with python3, make and git.
-.PHONY: help setup demo test soak check lint format docs lock golden bench clean
+.PHONY: help setup demo test soak bench-serve check lint format docs lock golden bench clean
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +21,11 @@ test: $(READY)  ## pass all tests
 	$(BIN)/pytest -q
 
 soak: $(READY)  ## pass the long tests: overload, releases, reloads, a cluster
-	$(BIN)/pytest -q -m soak
+	$(BIN)/pytest -q -s -m soak tests/serve --full
+	$(BIN)/pytest -q -m soak --ignore=tests/serve
+
+bench-serve: $(READY)  ## wrk against other servers; BENCH="--native F --model M --peers P"
+	$(BIN)/python -m bench serving $(BENCH)
 
 lint: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -3,6 +3,8 @@
 `python -m bench ablation --ham10000 F` prints the table behind the training defaults; that takes half an hour.
 `python -m bench serving --native F --model F --peers F` puts servers under load; that takes minutes.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
+`python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
+lesions, too. `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
 """
 
 import argparse
@@ -11,7 +13,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import data, evaluation, serving, startup, training
+from bench import data, evaluation, gate, heat, serving, startup, training
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -20,12 +22,12 @@ def main() -> None:
     """Measure what the words name, all by default."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument(
-        "names", nargs="*", help="startup, data, training; default: these; or ablation, evaluation, serving"
+        "names", nargs="*", help="startup, data, training; default: these; or ablation, evaluation, gate, heat, serving"
     )
     parser.add_argument("--ham10000", type=Path, help="a dataset in HAM10000's layout; default: synthetic")
     parser.add_argument("--native", type=Path, help="a folder of 600×450 JPEGs; default: synthetic")
     parser.add_argument("--run", type=Path, help="a run folder to evaluate; default: a quick training")
-    parser.add_argument("--model", type=Path, help="a model file to serve")
+    parser.add_argument("--model", type=Path, help="a model file to serve or to look at")
     parser.add_argument("--peers", type=Path, help="an environment with other servers; default: lesion alone")
     parser.add_argument("--seconds", type=int, default=10, help="of each load")
     parser.add_argument("--rounds", type=int, default=3, help="of all servers in turn")
@@ -47,6 +49,11 @@ def main() -> None:
             print(*training.measure(folder, native), sep="\n")
         if "evaluation" in names:
             print(*evaluation.measure(folder, ham10000, words.run), sep="\n")
+        if "gate" in names:
+            for line in gate.measure(words.ham10000, words.native, words.model, folder):
+                print(line, flush=True)
+    if "heat" in names:
+        print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "serving" in names:
         for line in serving.measure(words.native, words.model, words.peers, words.seconds, words.rounds):
             print(line, flush=True)

@@ -3,15 +3,15 @@
 import string
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
+
+from bench.damage import CHANGES, to_image
 
 Rng = np.random.Generator
 Draw = Callable[[Rng], Image.Image]
-Change = Callable[[Rng, Image.Image], Image.Image]
 WIDTH, HEIGHT = 320, 240
 PHOTOGRAPHS = {
     "sklearn": ("datasets/images/*.jpg",),
@@ -60,7 +60,7 @@ def draw_uniform(rng: Rng) -> Image.Image:
 
 def draw_gaussian(rng: Rng) -> Image.Image:
     side, mean, spread = rng.integers(64, 400), rng.uniform(60, 200, 3), rng.uniform(20, 80)
-    return _to_image(rng.normal(mean, spread, (side, side, 3)))
+    return to_image(rng.normal(mean, spread, (side, side, 3)))
 
 
 def draw_pink(rng: Rng) -> Image.Image:
@@ -72,7 +72,7 @@ def draw_pink(rng: Rng) -> Image.Image:
     noise = noise / noise.std((1, 2), keepdims=True) * rng.uniform(25, 60)
     if rng.random() < 0.5:
         noise = noise[:1].repeat(3, 0)
-    return _to_image(noise.transpose(1, 2, 0) + rng.uniform(60, 200, 3))
+    return to_image(noise.transpose(1, 2, 0) + rng.uniform(60, 200, 3))
 
 
 def draw_text(rng: Rng) -> Image.Image:
@@ -102,7 +102,7 @@ def draw_table(rng: Rng) -> Image.Image:
 def draw_section(rng: Rng) -> Image.Image:
     """Purple nuclei on pink tissue, as haematoxylin and eosin stain them."""
     pink, purple = rng.normal((228, 170, 205), 12), rng.normal((105, 60, 140), 12)
-    scene = _to_image(pink + _clouds(rng, 12)[..., None] * (14, 30, 18) + _clouds(rng, 60)[..., None] * (6, 14, 8))
+    scene = to_image(pink + _clouds(rng, 12)[..., None] * (14, 30, 18) + _clouds(rng, 60)[..., None] * (6, 14, 8))
     pen = ImageDraw.Draw(scene)
     for _ in range(int(rng.integers(10, 50))):  # gaps and fibres
         x, y, length = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), rng.uniform(10, 90)
@@ -130,7 +130,7 @@ def draw_gradient(rng: Rng) -> Image.Image:
     way = x * np.cos(turn) + y * np.sin(turn) if rng.random() < 0.5 else np.hypot(x - 0.5, y - 0.5)
     way = (way - way.min()) / np.ptp(way)
     start, end = rng.integers(0, 256, (2, 3))
-    return _to_image(start + way[..., None] * (end - start))
+    return to_image(start + way[..., None] * (end - start))
 
 
 def draw_chart(rng: Rng) -> Image.Image:
@@ -159,96 +159,6 @@ def draw_pattern(rng: Rng) -> Image.Image:
     )
 
 
-def blur(rng: Rng, image: Image.Image) -> Image.Image:
-    """Out of focus by a twentieth to an eighth of the height."""
-    return image.filter(ImageFilter.GaussianBlur(image.height * rng.uniform(0.05, 0.12)))
-
-
-def squeeze(rng: Rng, image: Image.Image) -> Image.Image:
-    """A JPEG of the least quality, at 200×150 pixels."""
-    buffer = BytesIO()
-    image.resize((200, 150)).save(buffer, "JPEG", quality=int(rng.integers(1, 4)))
-    return Image.open(buffer).convert("RGB")
-
-
-def darken(rng: Rng, image: Image.Image) -> Image.Image:
-    return ImageEnhance.Brightness(image).enhance(rng.uniform(0.05, 0.2))
-
-
-def overexpose(rng: Rng, image: Image.Image) -> Image.Image:
-    return _to_image(np.asarray(image, float) * rng.uniform(2.2, 4))
-
-
-def tint(rng: Rng, image: Image.Image) -> Image.Image:
-    """A light of one colour: one or two channels lose most of theirs."""
-    gains = rng.permutation([1.0, rng.uniform(0.1, 0.4), rng.choice([1.0, 0.25])])
-    return _to_image(np.asarray(image, float) * gains)
-
-
-def swap(_: Rng, image: Image.Image) -> Image.Image:
-    """Red taken for blue."""
-    return Image.merge("RGB", image.split()[::-1])
-
-
-def invert(_: Rng, image: Image.Image) -> Image.Image:
-    return image.point(lambda value: 255 - value)
-
-
-def add_noise(rng: Rng, image: Image.Image) -> Image.Image:
-    """So much noise at 200×150 pixels that structure is lost."""
-    small = np.asarray(image.resize((200, 150)), float)
-    return _to_image(small + rng.normal(0, rng.uniform(60, 120), small.shape))
-
-
-def pixelate(rng: Rng, image: Image.Image) -> Image.Image:
-    """A thumbnail of a dozen pixels, enlarged."""
-    height = int(rng.integers(7, 13))
-    small = image.resize((height * 4 // 3, height), Image.Resampling.BOX)
-    return small.resize(image.size, Image.Resampling(rng.choice([0, 2])))
-
-
-def shake(rng: Rng, image: Image.Image) -> Image.Image:
-    """Moved while it was taken, by a tenth to a fourth of the height."""
-    steps = np.linspace(-0.5, 0.5, 25) * image.height * rng.uniform(0.1, 0.25)
-    turn = rng.uniform(0, np.pi)
-    way = [(float(step * np.cos(turn)), float(step * np.sin(turn))) for step in steps]
-    moved = [image.transform(image.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y)) for x, y in way]
-    return _to_image(np.mean([np.asarray(each, float) for each in moved], axis=0))
-
-
-def posterize(_: Rng, image: Image.Image) -> Image.Image:
-    """Two values of each of red, green and blue."""
-    return image.point(lambda value: 255 * (value > 127))
-
-
-def pepper(rng: Rng, image: Image.Image) -> Image.Image:
-    """A fourth to a half of the pixels lost, to black or white."""
-    pixels = np.asarray(image.resize((200, 150))).copy()
-    lost = rng.random(pixels.shape[:2]) < rng.uniform(0.25, 0.5)
-    pixels[lost] = rng.choice([0, 255], (int(lost.sum()), 1))
-    return Image.fromarray(pixels)
-
-
-def cover(rng: Rng, image: Image.Image) -> Image.Image:
-    """The larger half under a finger or a label of one colour."""
-    covered, side = image.copy(), image.height
-    edge = int(image.width / 2 + side * rng.uniform(0, 0.2))
-    covered.paste(tuple(rng.integers(0, 256, 3).tolist()), (0, 0, edge, image.height))
-    return covered
-
-
-def turn_hue(rng: Rng, image: Image.Image) -> Image.Image:
-    """All colours a third to two thirds around the circle further."""
-    hue, *rest = image.convert("HSV").split()
-    further = int(rng.integers(85, 171))
-    return Image.merge("HSV", (hue.point(lambda value: (value + further) % 256), *rest)).convert("RGB")
-
-
-def bleach(_: Rng, image: Image.Image) -> Image.Image:
-    """Without colour."""
-    return image.convert("L").convert("RGB")
-
-
 DRAWN: dict[str, Draw] = {
     "uniform noise": draw_uniform,
     "Gaussian noise": draw_gaussian,
@@ -260,23 +170,6 @@ DRAWN: dict[str, Draw] = {
     "flat colours": draw_flat,
     "gradients": draw_gradient,
     "patterns": draw_pattern,
-}
-CHANGES: dict[str, Change] = {
-    "lesions, blurred": blur,
-    "lesions, JPEG quality 1 to 3": squeeze,
-    "lesions, very dark": darken,
-    "lesions, overexposed": overexpose,
-    "lesions, one-coloured light": tint,
-    "lesions, red and blue swapped": swap,
-    "lesions, inverted": invert,
-    "lesions, noise": add_noise,
-    "lesions, a dozen pixels": pixelate,
-    "lesions, shaken": shake,
-    "lesions, two values a colour": posterize,
-    "lesions, pixels lost": pepper,
-    "lesions, half covered": cover,
-    "lesions, other hue": turn_hue,
-    "lesions, without colour": bleach,
 }
 BUNDLED = {
     "photographs": PHOTOGRAPHS,
@@ -321,7 +214,3 @@ def _words(rng: Rng, count: int) -> str:
 def _clouds(rng: Rng, cells: int) -> np.ndarray:
     grid = Image.fromarray(rng.standard_normal((cells, cells), np.float32))
     return np.asarray(grid.resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC))
-
-
-def _to_image(values: np.ndarray) -> Image.Image:
-    return Image.fromarray(values.clip(0, 255).astype(np.uint8))

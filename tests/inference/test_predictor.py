@@ -408,12 +408,15 @@ def test_the_number_of_threads_does_not_change_the_answer(predictor: Predictor) 
 def test_predicting_and_serving_load_nothing_of_training() -> None:
     program = """
 import json, sys
+from pathlib import Path
 import lesion
 early = sorted(name for name in ("onnxruntime", "numpy", "PIL") if name in sys.modules)
 import lesion.serve.app
 from lesion.inference.predictor import draw_test_image
 predictor = lesion.load(sys.argv[1])
-lesion.serve.app.create_app(predictor)
+from lesion.config.serving import ServeConfig
+from lesion.serve.slot import Serving, Slot
+lesion.serve.app.create_app(Slot(Serving.load(Path(sys.argv[1]), ServeConfig())), ServeConfig())
 answer = predictor.predict(draw_test_image()).prediction
 heavy = ("torch", "torchvision", "torchmetrics", "lightning", "wandb", "onnx", "dvc", "matplotlib", "pandas")
 print(json.dumps([answer, early, [name for name in heavy if name in sys.modules]]))
