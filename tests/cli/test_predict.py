@@ -20,6 +20,7 @@ from lesion.records import to_dict
 from tests.conftest import GOLDEN, Cli
 
 MODEL = GOLDEN / "tiny.onnx"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, limits and terminals")
 ANSWER = "from lesion.cli.app import main; sys.exit(main(sys.argv[1:]))"
 
 
@@ -255,6 +256,7 @@ def test_after_kills_every_image_is_answered_exactly_once(form: str, many: Path)
     assert found == [str(many / f"{number:03}.png") for number in range(600)]
 
 
+@posix
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_it_and_says_how_to_go_on(number: signal.Signals, code: int, many: Path) -> None:
@@ -266,10 +268,11 @@ def test_a_signal_ends_it_and_says_how_to_go_on(number: signal.Signals, code: in
     assert process.returncode == code, talk
     assert f"error: stopped after {count(path)} images" in talk
     assert "--resume" in talk
-    assert f"a.jsonl: {count(path)} images" in said
+    assert said == ""
     assert "Traceback" not in talk
 
 
+@posix
 @pytest.mark.slow
 def test_a_full_disk_is_told_and_can_be_resumed(many: Path) -> None:
     path = many.parent / "a.csv"
@@ -301,6 +304,7 @@ def watching(tmp_path: Path) -> Iterator[Any]:
         process.communicate()
 
 
+@posix
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_watched_folder_is_answered_until_it_is_stopped(
@@ -317,6 +321,7 @@ def test_a_watched_folder_is_answered_until_it_is_stopped(
     assert [each["source"] for each in rows(path)] == [str(tmp_path / "drop" / f"{n}.png") for n in (1, 2)]
 
 
+@posix
 @pytest.mark.slow
 def test_a_watched_folder_is_answered_on_the_terminal_at_once(tmp_path: Path, watching: Any) -> None:
     process = watching()
@@ -330,6 +335,7 @@ def test_a_watched_folder_is_answered_on_the_terminal_at_once(tmp_path: Path, wa
     assert "1 of 2 images could not be read" in talk
 
 
+@posix
 @pytest.mark.slow
 def test_a_reader_that_leaves_early_ends_it_quietly(many: Path) -> None:
     process = start(many, "--format", "jsonl")
@@ -355,8 +361,8 @@ def test_a_list_that_comes_slowly_is_answered_as_it_comes(many: Path) -> None:
     assert process.returncode == 0
 
 
+@posix
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="needs a terminal")
 def test_a_bar_shows_how_far_it_is(many: Path) -> None:
     import pty
 

@@ -205,7 +205,7 @@ def _end(request: Request, predictor: "Predictor", job: "Job") -> None:
     from lesion.records import to_json
 
     report = job.report(request.output, predictor.identity)
-    if request.output is not None:
+    if request.output is not None and (job.stopped is None or request.watch is not None):
         earlier = f", {report.earlier} were there" if report.earlier else ""
         rate = f"{report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
         print(to_json(report) if request.as_json else f"{report.output}: {report.images} images in {rate}{earlier}")
@@ -225,7 +225,7 @@ class Table:
     def __init__(self, predictor: "Predictor", at_once: bool) -> None:
         self._predictor = predictor
         self._stdout = sys.stdout
-        self._most = 1 if at_once else 256  # lines whose columns are aligned
+        self._most = 1 if at_once else 32  # lines whose columns are aligned
         self._waiting: list[Prediction] = []
 
     def write(self, answer: "Answer") -> None:

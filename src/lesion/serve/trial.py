@@ -31,10 +31,8 @@ def try_out(artifact: Artifact, threads: int) -> None:
 
 def main() -> None:
     """Try the model on stdin."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(
-            "1000"
-        )  # if memory runs out, Linux ends this process, not the server
+    with suppress(OSError):  # if memory runs out, Linux is to end this process, not the server
+        Path("/proc/self/oom_score_adj").write_text("1000")
     try:
         Predictor(Artifact.unpack(sys.stdin.buffer.read()), int(sys.argv[1])).run_self_test()
     except LesionError as error:

@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -92,6 +93,7 @@ def test_what_is_there_is_not_answered_again(
     assert len(lines) == len(set(lines)) == 21
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 @pytest.mark.parametrize(("number", "kind"), [(signal.SIGINT, Interrupted), (signal.SIGTERM, Terminated)])
 def test_a_signal_ends_it_in_order(
     number: signal.Signals, kind: type[Interrupted], answering: Answering, items: list[Item]

@@ -145,6 +145,8 @@ def test_each_bad_file_is_told_by_its_code(predictor: Predictor, tmp_path: Path)
     (tmp_path / "cut.png").write_bytes(paint(tmp_path / "ok.png").read_bytes()[:60])
     (tmp_path / "big.png").write_bytes(bytes(17 * 2**20))
     (tmp_path / "folder.png").mkdir()
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no pipes have names here")
     os.mkfifo(tmp_path / "pipe.png")
     names = ("text.jpg", "cut.png", "big.png", "folder.png", "pipe.png", "none.png", "n" * 300, "ok.png")
     found = list(answer([to_item(str(tmp_path / name)) for name in names], predictor, 2, 3))

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,12 +79,16 @@ class Csv:
     def __init__(self, template: Prediction) -> None:
         """The columns are those of `template`, and what was wrong."""
         self.columns = to_columns(template)
-        self.head = self._line(self.columns)
+        self.head = self._join(self.columns)
 
     def encode(self, answer: Answer) -> bytes:
         """The row of an answer."""
-        flat = flatten(to_dict(answer))
-        return self._line(_disarm(flat.get(name)) for name in self.columns)
+        return self.encode_record(to_dict(answer))
+
+    def encode_record(self, record: Mapping[str, Any]) -> bytes:
+        """The row of an answer's record."""
+        flat = flatten(record)
+        return self._join(_disarm(flat.get(name)) for name in self.columns)
 
     def scan(self, file: BinaryIO, name: str) -> Iterator[Entry]:
         """See Lines."""
@@ -111,7 +115,7 @@ class Csv:
             end = len(self.head) + lines.count
             yield Entry(row[source].removeprefix("'"), row[model] or None, end)
 
-    def _line(self, cells: Any) -> bytes:
+    def _join(self, cells: Iterable[Any]) -> bytes:
         text = io.StringIO(newline="")
         csv.writer(text, lineterminator="\r\n").writerow(cells)  # what ends a line is quoted in a cell: both of them
         return text.getvalue().removesuffix("\r\n").encode() + b"\n"
@@ -182,9 +186,7 @@ def write_csv(lines: BinaryIO, out: Path, template: Prediction) -> None:
     table = Csv(template)
     with out.open("wb") as file:
         file.write(table.head)
-        for line in lines:
-            flat = flatten(json.loads(line))
-            file.write(table._line(_disarm(flat.get(name)) for name in table.columns))
+        file.writelines(table.encode_record(json.loads(line)) for line in lines)
 
 
 def write_parquet(lines: BinaryIO, out: Path, template: Prediction) -> None:

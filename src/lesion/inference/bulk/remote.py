@@ -48,9 +48,9 @@ def find(address: str, suffixes: tuple[str, ...]) -> Iterator[Item]:
     """The images that an address means: a file, all below a folder, or those that fit a pattern, by name."""
     fs, path = connect(address)
     try:
-        if any(letter in path for letter in "*?["):
+        if any(letter in path for letter in "*["):  # a ? may be part of an address
             found: Iterator[str] = iter(sorted(fs.glob(path)))
-        elif not fs.isdir(path):
+        elif path.lower().endswith(suffixes) or not fs.isdir(path):
             yield to_item(address)
             return
         else:
