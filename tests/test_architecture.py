@@ -1,6 +1,7 @@
 import ast
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,15 @@ def test_importing_lesion_loads_nothing_but_the_standard_library() -> None:
     assert loaded.isdisjoint(HEAVY | {"rich", "numpy", "PIL", "onnxruntime", "typer"})
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only there is it known which file the telemetry begins with")
+def test_onnx_runtime_tells_nobody_of_models_and_machines(tmp_path: Path) -> None:
+    code = f"import lesion; lesion.load({str(GOLDEN / 'tiny.onnx')!r})"
+    kept = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=kept | home, check=True)
+    assert list(tmp_path.iterdir()) == []  # else there is a file with the machine's new number
+
+
 def test_serving_and_evaluating_never_load_torch() -> None:
     loaded = _modules_after("    import lesion.serve.app, lesion.engine.evaluation.evaluate, lesion.cli.settings")
     assert loaded.isdisjoint({"torch", "torchvision", "lightning", "torchmetrics", "onnx", "wandb", "dvc"})
@@ -105,8 +115,10 @@ def test_no_code_loads_pickles_or_reads_the_environment() -> None:
         assert "pickle.load" not in text, path
         if path.name == "launch.py":  # launchers tell a process its place there, and take it from there
             continue
-        # W&B and Ray take a switch from there alone.
-        for switch in ('"WANDB_ERROR_REPORTING", "false"', '"RAY_USAGE_STATS_ENABLED", "0"'):
+        # W&B, Ray and ONNX Runtime take a switch from there alone.
+        for switch in (
+            '"WANDB_ERROR_REPORTING", "false"', '"RAY_USAGE_STATS_ENABLED", "0"', '"ORT_DISABLE_TELEMETRY", "1"',
+        ):  # fmt: skip
             text = text.replace(f"os.environ.setdefault({switch})", "")
         assert "os.environ" not in text, path
         assert "yaml.load" not in text, path

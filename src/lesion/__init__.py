@@ -1,11 +1,15 @@
 """lesion: dermatoscopic images to a served malignant/benign classifier. Research software, not a medical device."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from lesion.inference.predictor import Predictor
+
+# From 1.29 on, ONNX Runtime tells its maker about models and machines unless this is set before its first import.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
