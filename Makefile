@@ -1,5 +1,5 @@
 # `make demo` and `make test` work on a fresh machine with python3, make and git.
-.PHONY: help setup demo test soak bench-serve check lint format docs lock golden bench clean
+.PHONY: help setup demo test soak bench-serve check lint format docs site workflows audit lock golden bench clean
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,20 @@ format: $(READY)  ## rewrite what ruff can
 docs: $(READY)  ## rewrite the generated pages of docs/
 	$(BIN)/python scripts/document
 
+# Environments of tools, each from its own lock file.
+$(VENV)-%/.ready: requirements/%.txt requirements/uv.txt scripts/setup
+	@scripts/setup $(VENV)-$* $<
+	@touch $@
+
+site: $(VENV)-docs/.ready  ## build the documentation site into site/, strictly
+	$(VENV)-docs/bin/zensical build --clean --strict
+
+workflows: $(VENV)-audit/.ready  ## check the workflows for what attackers use
+	$(VENV)-audit/bin/zizmor --offline --persona=pedantic .github
+
+audit: $(VENV)-audit/.ready  ## ask whether locked packages have known holes
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/serve.txt -r requirements/train.txt
+
 lock: $(READY)  ## refresh the hashed lock files
 	UV=$(BIN)/uv scripts/lock
 
@@ -55,4 +69,4 @@ bench: $(READY)  ## measure against peers, side by side; BENCH="data --native FO
 	$(BIN)/python -m bench $(BENCH)
 
 clean:  ## remove what the commands made here
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-* demo site .pytest_cache .mypy_cache .ruff_cache
