@@ -4,6 +4,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# As many processes as processors; each takes tests from the others when its own are done. TESTS="-n 0" for one process.
+TESTS ?= -n logical --maxprocesses 8 --dist worksteal
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -17,8 +19,8 @@ $(READY): pyproject.toml requirements/dev.txt requirements/uv.txt scripts/setup
 demo: $(READY)  ## synthetic data -> train -> eval -> export -> predict, in a few minutes
 	@PATH="$(CURDIR)/$(BIN):$$PATH" scripts/demo
 
-test: $(READY)  ## pass all tests
-	$(BIN)/pytest -q
+test: $(READY)  ## pass all tests, on all processors
+	$(BIN)/pytest -q $(TESTS)
 
 soak: $(READY)  ## pass the long tests: overload, releases, reloads, a cluster
 	$(BIN)/pytest -q -s -m soak tests/serve --full
@@ -34,7 +36,7 @@ lint: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 check: lint  ## lint, then the fast tests
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q $(TESTS) -m "not slow"
 
 format: $(READY)  ## rewrite what ruff can
 	$(BIN)/ruff format .

@@ -35,6 +35,6 @@ def test_a_clock_that_was_set_a_little_does_not_kill() -> None:
     assert not has_died(HOST, os.getpid(), float(HERE["born"]) + 1)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1])
+@pytest.mark.parametrize("pid", [os.getpid(), 2**22 + 1], ids=["lives", "dead"])
 def test_runs_of_other_hosts_are_not_judged(pid: int) -> None:
     assert not has_died(f"not-{HOST}", pid, 0.0)
