@@ -1,5 +1,6 @@
 """What the tests share: a small synthetic dataset, a tiny model without torch, the command line in this process."""
 
+import os
 import shutil
 import signal
 from collections.abc import Callable
@@ -12,6 +13,9 @@ from lesion.cli.app import main
 
 GOLDEN = Path(__file__).parent / "golden"
 REPO = Path(__file__).parents[1]
+PATIENCE_S = 600.0  # a guard against hanging, never a measure: machines may be busy with other things
+# Threads that wait for each other on a busy machine make small batches many times slower, in what the tests start, too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and the programs they start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from lesion.inference.predictor import Predictor
 from lesion.records import to_dict
-from tests.conftest import GOLDEN, Cli
+from tests.conftest import GOLDEN, PATIENCE_S, Cli
 
 MODEL = GOLDEN / "tiny.onnx"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, limits and terminals")
@@ -231,7 +231,7 @@ def count(path: Path) -> int:
 
 
 def wait_for(path: Path, lines: int, process: "subprocess.Popen[str]") -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + PATIENCE_S
     while count(path) < lines and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
 
@@ -249,7 +249,7 @@ def test_after_kills_every_image_is_answered_exactly_once(form: str, many: Path)
         process.communicate()
     assert 0 < count(growing) < 600
     process = start(*words)
-    said, talk = process.communicate(timeout=120)
+    said, talk = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, talk
     assert f"{path}: " in said
     found = [each["source"] for each in rows(path)]
@@ -264,7 +264,7 @@ def test_a_signal_ends_it_and_says_how_to_go_on(number: signal.Signals, code: in
     process = start(many, "-o", path, "--batch", 2)
     wait_for(path, 10, process)
     process.send_signal(number)
-    said, talk = process.communicate(timeout=60)
+    said, talk = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, talk
     assert f"error: stopped after {count(path)} images" in talk
     assert "--resume" in talk
@@ -278,13 +278,13 @@ def test_a_full_disk_is_told_and_can_be_resumed(many: Path) -> None:
     path = many.parent / "a.csv"
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
     process = start(many, "-o", path, before=limit)
-    _, talk = process.communicate(timeout=120)
+    _, talk = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 74, talk
     assert "error: cannot write" in talk
     assert "Traceback" not in talk
     assert 1 < count(path) < 600
     process = start(many, "-o", path, "--resume")
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert len({each["source"] for each in rows(path)}) == len(rows(path)) == 600
 
@@ -316,7 +316,7 @@ def test_a_watched_folder_is_answered_until_it_is_stopped(
         paint(tmp_path / "drop" / f"{round_}.png")
         wait_for(path, round_, process)
         process.send_signal(number)
-        _, talk = process.communicate(timeout=60)
+        _, talk = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, talk
     assert [each["source"] for each in rows(path)] == [str(tmp_path / "drop" / f"{n}.png") for n in (1, 2)]
 
@@ -330,7 +330,7 @@ def test_a_watched_folder_is_answered_on_the_terminal_at_once(tmp_path: Path, wa
     (tmp_path / "drop" / "b.jpg").write_text("text")
     assert "b.jpg is not a JPEG or PNG" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=60)
+    _, talk = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 65
     assert "1 of 2 images could not be read" in talk
 
@@ -343,7 +343,7 @@ def test_a_reader_that_leaves_early_ends_it_quietly(many: Path) -> None:
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["source"].endswith("000.png")
     process.stdout.close()
-    assert process.wait(60) != 0
+    assert process.wait(PATIENCE_S) != 0
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
 
@@ -357,7 +357,7 @@ def test_a_list_that_comes_slowly_is_answered_as_it_comes(many: Path) -> None:
         process.stdin.write(f"{many}/{number:03}.png\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["source"] == f"{many}/{number:03}.png"
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
 
 
@@ -376,7 +376,7 @@ def test_a_bar_shows_how_far_it_is(many: Path) -> None:
                 shown += part
         except OSError:  # Linux: nobody is left on the other side
             pass
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert b"/600" in shown
     assert "a.csv: 600 images" in said

@@ -16,6 +16,7 @@ from lesion.data.index import Row, read_index
 from lesion.data.pixels import decode_rows
 from lesion.errors import ImageError, OutputError
 from lesion.preprocess import PreprocessSpec
+from tests.conftest import PATIENCE_S
 
 SPEC = PreprocessSpec(32, "bilinear")
 
@@ -182,7 +183,7 @@ def test_two_builders_at_once_both_get_the_right_pixels(rows: list[Row], tmp_pat
     root = rows[0].path.parents[1]
     words = [sys.executable, "-c", code, str(root), str(tmp_path)]
     running = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(3)]
-    outputs = [process.communicate(timeout=60)[0] for process in running]
+    outputs = [process.communicate(timeout=PATIENCE_S)[0] for process in running]
     assert outputs == [expected.tobytes()] * 3
     np.testing.assert_array_equal(open_cache(rows, SPEC, tmp_path).take(rows), expected)
 

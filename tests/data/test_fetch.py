@@ -206,9 +206,9 @@ def test_retry_after_is_honoured_within_reason(
 
 def test_silence_is_a_failure(web: Web, target: Path) -> None:
     start = time.monotonic()
-    get(describe(web.put("/file", CONTENT, stall(1.5))), target)
+    get(describe(web.put("/file", CONTENT, stall(60))), target)
     assert target.read_bytes() == CONTENT
-    assert time.monotonic() - start < 1.4
+    assert time.monotonic() - start < 30  # the silence was not waited out
     assert web.requests[1] == ("/file", "bytes=10-")
 
 
@@ -380,7 +380,7 @@ def test_a_killed_process_leaves_what_had_arrived(web: Web, target: Path, part: 
     def half(handler: Any) -> None:
         handler.say(200, {"Content-Length": "300000"}, CONTENT[:120_000])
         handler.wfile.flush()
-        time.sleep(5)
+        time.sleep(120)  # in a daemon thread, which nobody waits for
 
     file = describe(web.put("/file", CONTENT, half))
     code = (
@@ -388,7 +388,7 @@ def test_a_killed_process_leaves_what_had_arrived(web: Web, target: Path, part: 
         f"from lesion.data.publishers import RemoteFile\nfetch({file!r}, Path({str(target)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (part.exists() and part.stat().st_size == 120_000):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)

@@ -19,6 +19,7 @@ from lesion.data.synth import SynthSpec, synthesize
 from lesion.engine.train import train
 from lesion.errors import Interrupted
 from lesion.run import FINISHED, Run
+from tests.conftest import PATIENCE_S
 from tests.engine.conftest import QUICK
 from tests.engine.little import build_plain
 
@@ -103,8 +104,8 @@ def hit(process: "subprocess.Popen[str]", number: int, child: bool) -> str:
             break
     (other,) = psutil.Process(process.pid).children()
     (other if child else process).send_signal(number)
-    _, said = process.communicate(timeout=100)
-    other.wait(30)  # raises when it is still there
+    _, said = process.communicate(timeout=PATIENCE_S)
+    other.wait(PATIENCE_S)  # raises when it is still there
     return said
 
 
@@ -124,7 +125,7 @@ def test_two_processes_are_one_run_through_a_kill_a_signal_and_two_resumes(quick
     assert run.read_state()["status"] == "interrupted"
     done = int(run.read_state()["epochs"])
     process = start("--resume", str(run.path), *mine[1:2], "trainer.max_minutes=0.02", "--json")
-    out, said = process.communicate(timeout=100)
+    out, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, said
     report = json.loads(out)  # one document: the other process says nothing
     assert report["run"] == str(run.path)
@@ -146,7 +147,7 @@ def test_under_torchrun_two_processes_train_as_one_and_end_together_at_nan(quick
     two = replace(quick, runs=str(tmp_path / "two"))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
                str(tmp_path / "train.py"), str(codes), "train", *words(two, even, "trainer.batch_size=8")]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=200, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=ENV, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1, done.stderr  # torchrun's own
     assert {path.name: path.read_text() for path in codes.iterdir()} == {"0": "70", "1": "70"}, done.stderr
     run = the_run(two)
@@ -171,7 +172,12 @@ def test_two_processes_that_normalise_their_own_halves_reach_what_one_does(tmp_p
               "trainer.epochs=8", "trainer.patience=99", "trainer.precision=32-true", "optim.lr=0.001")  # fmt: skip
     both = (*shared, f"runs={tmp_path / 'both'}", "trainer.devices=2")
     done = subprocess.run(
-        [sys.executable, "-c", SHORT, "train", *both], capture_output=True, text=True, env=ENV, timeout=600, check=False
+        [sys.executable, "-c", SHORT, "train", *both],
+        capture_output=True,
+        text=True,
+        env=ENV,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert done.returncode == 130, done.stderr
     alone = load_config(overrides=[*shared, f"runs={tmp_path / 'alone'}", "trainer.batch_size=32"])

@@ -13,6 +13,7 @@ import pytest
 
 from lesion.config.schema import Config
 from lesion.run import Run
+from tests.conftest import PATIENCE_S
 from tests.engine.test_resume import EPOCHS, break_off, fit, outcome, steps_of, the_run
 from tests.engine.test_resume import config as config
 from tests.engine.test_resume import elsewhere as elsewhere
@@ -101,7 +102,7 @@ def test_a_killed_training_resumes_to_the_same_bits(elsewhere: Config, whole: Ru
     run = the_run(elsewhere)
     assert run.read_state()["status"] == "running"
     process = start(["--resume", f"runs={elsewhere.runs}", "--json"])
-    said, talk = process.communicate(timeout=120)
+    said, talk = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, talk
     report = json.loads(said)
     assert (report["epochs"], report["run"]) == (EPOCHS, str(run.path))
@@ -114,7 +115,7 @@ def test_a_full_disk_keeps_the_finished_epochs_and_a_resumed_run_ends_the_same(e
     kept = {path.name: path.read_bytes() for path in run.checkpoints.iterdir()}
     assert len(kept) == 2
     process = start(["--resume", str(run.path)], limit=min(map(len, kept.values())) // 2)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 74, said
     assert "error: cannot write" in said
     assert "2 finished epochs are kept" in said

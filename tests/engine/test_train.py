@@ -16,7 +16,7 @@ from lesion.config.schema import Config
 from lesion.engine.train import train
 from lesion.errors import DataError, ImageError, NonFiniteError, NotFoundError, OutputError
 from lesion.run import FINISHED, Run, find_model
-from tests.conftest import Cli
+from tests.conftest import PATIENCE_S, Cli
 from tests.engine.conftest import QUICK, Trained
 
 pytestmark = pytest.mark.slow
@@ -121,7 +121,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_exits_130(lines: int, quick: Config, c
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     rest = process.stderr.read()
-    assert process.wait(60) == 130
+    assert process.wait(PATIENCE_S) == 130
     assert "Traceback" not in rest
     assert "error: training was interrupted" in rest
     (run,) = (Run(path) for path in Path(quick.runs).iterdir() if path.is_dir())

@@ -15,6 +15,7 @@ from lesion.data.datamodule import LesionData
 from lesion.data.split import open_dataset
 from lesion.engine.average import MovingAverage
 from lesion.engine.trainer import choose_precision, make_trainer
+from tests.conftest import PATIENCE_S
 
 REPO = Path(__file__).parents[2]
 
@@ -115,7 +116,9 @@ def test_two_processes_share_the_work(quick: Config, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     words = [sys.executable, str(tmp_path / "train.py"), str(tmp_path / "config.yaml"), str(tmp_path)]
     path = {"PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=250, env={**os.environ, **path}, check=False)
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=PATIENCE_S, env={**os.environ, **path}, check=False
+    )
     assert done.returncode == 0, done.stderr
     one, two = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert sum(one["steps"]) == sum(two["steps"]) == 2 * (len(data.train) // 2)  # of two epochs

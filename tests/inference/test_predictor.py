@@ -20,7 +20,7 @@ from lesion.errors import ArtifactError, CheckFailed, ImageError, NotAnImage, No
 from lesion.inference.predictor import Predictor, draw_test_image
 from lesion.manifest import SelfTest
 from lesion.preprocess import PreprocessSpec
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, PATIENCE_S
 
 TINY = Artifact.read(GOLDEN / "tiny.onnx")
 WEIGHTS = np.random.default_rng(0).normal(0, 0.02, (3, 7)).astype(np.float32).tobytes()
@@ -422,6 +422,6 @@ heavy = ("torch", "torchvision", "torchmetrics", "lightning", "wandb", "onnx", "
 print(json.dumps([answer, early, [name for name in heavy if name in sys.modules]]))
 """
     words = [sys.executable, "-c", program, str(GOLDEN / "tiny.onnx")]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == ["benign", [], []]

@@ -21,10 +21,8 @@ from lesion.files import write_atomic
 from lesion.inference.predictor import Predictor, draw_test_image
 from lesion.manifest import Manifest, SelfTest
 from lesion.records import Prediction
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, PATIENCE_S
 from tests.serve.conftest import PICTURE, TINY, encode
-
-PATIENCE_S = 120.0  # a guard against hanging, for a busy machine
 
 
 def seal(graph: bytes, manifest: Manifest) -> bytes:

@@ -22,7 +22,7 @@ from lesion.config.serving import ServeConfig
 from lesion.inference.predictor import draw_test_image
 from lesion.serve.app import create_app
 from lesion.serve.slot import Serving, Slot
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, PATIENCE_S
 
 TINY = GOLDEN / "tiny.onnx"
 
@@ -109,7 +109,7 @@ class Served:
         """Send a signal; the exit code, the seconds that it took, and what was said."""
         start = time.monotonic()
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, time.monotonic() - start, said
 
     def memory(self, line: str = "VmRSS") -> int:

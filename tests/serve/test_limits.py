@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lesion.errors import ConfigError, MissingExtra, TooManyRequests
 from lesion.serve import limits
 from lesion.serve.limits import LocalLimiter, SharedLimiter, make_limiter, name_client
+from tests.conftest import PATIENCE_S
 
 MINUTE = 60.0
 
@@ -225,7 +226,7 @@ def test_two_processes_share_one_limit(port: int, tmp_path: Path) -> None:
     with run_redis(port, tmp_path):
         words = [sys.executable, "-c", code, f"redis://127.0.0.1:{port}/0"]
         both = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-        admitted = [int(process.communicate(timeout=60)[0]) for process in both]
+        admitted = [int(process.communicate(timeout=PATIENCE_S)[0]) for process in both]
     assert sum(admitted) == 10
 
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from lesion.artifact import Artifact
 from tests.browser import CHROMIUM, Browser, open_browser
-from tests.serve.changing import PATIENCE_S, seal
+from tests.conftest import PATIENCE_S
+from tests.serve.changing import seal
 from tests.serve.conftest import PICTURE, TINY, Served, encode, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]

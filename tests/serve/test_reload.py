@@ -19,9 +19,9 @@ from lesion.serve.reload import Reloader, open_models
 from lesion.serve.slot import Slot
 from lesion.serve.sources import FileSource
 from lesion.tracking.registry import Registry
+from tests.conftest import PATIENCE_S
 from tests.serve.changing import (
     BAD,
-    PATIENCE_S,
     Running,
     answer_of,
     identity_of,

@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.conftest import GOLDEN, Cli
+from tests.conftest import GOLDEN, PATIENCE_S, Cli
 from tests.serve.conftest import PICTURE, Served, serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
@@ -27,7 +27,9 @@ def workers(served: Served) -> list[psutil.Process]:
 
 def ask(served: Served) -> int:
     """A request over a connection of its own, which either worker may take."""
-    return httpx.post(f"{served.url}/v1/predict", files={"file": PICTURE}, trust_env=False, timeout=30).status_code
+    return httpx.post(
+        f"{served.url}/v1/predict", files={"file": PICTURE}, trust_env=False, timeout=PATIENCE_S
+    ).status_code
 
 
 def test_workers_share_the_work_and_its_metrics_and_replace_each_other() -> None:
@@ -40,7 +42,7 @@ def test_workers_share_the_work_and_its_metrics_and_replace_each_other() -> None
         assert found
         assert float(found[1]) == 20
         crew[0].kill()
-        end = time.monotonic() + 60
+        end = time.monotonic() + PATIENCE_S
         while {child.pid for child in workers(served)} == {child.pid for child in crew} or len(workers(served)) < 2:
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -48,7 +50,7 @@ def test_workers_share_the_work_and_its_metrics_and_replace_each_other() -> None
         crew = workers(served)
         code, seconds, said = served.stop(signal.SIGTERM)
         assert code == 0
-        assert seconds < 30
+        assert seconds < PATIENCE_S
         assert "ended with exit code -9, another one starts" in said
         assert "Traceback" not in said
         assert not [child for child in crew if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
@@ -62,7 +64,7 @@ def test_workers_end_with_ctrl_c_and_with_their_parent() -> None:
     with serving("serve.workers=2") as served:
         crew = workers(served)
         served.process.kill()
-        assert psutil.wait_procs(crew, 30)[1] == []
+        assert psutil.wait_procs(crew, PATIENCE_S)[1] == []
 
 
 def test_what_keeps_workers_from_starting_is_told_once(cli: Cli) -> None:
