@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
@@ -64,25 +65,36 @@ def answer(client: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (b"", b"408"),
-        (b"GET /livez HT", b"408"),
-        (b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"408"),
-        (POST % 1000 + b"\xff\xd8\xff", b"408"),
-        (POST.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked") + b"5\r\nhe", b"408"),
-        (LIVEZ + b"GET /li", b"200"),
-        (LIVEZ + b"\r\n", b"200"),
-        (LIVEZ, b"200"),
-    ],
-    ids=["silent", "line", "headers", "body", "chunk", "second request", "stray line", "idle"],
-)
-def test_whoever_does_not_go_on_is_let_go(address: tuple[str, int], words: bytes, told: bytes) -> None:
-    with socket.create_connection(address) as client:
-        client.sendall(words)
-        said, seconds = read_all(client)
-    assert said.startswith(b"HTTP/1.1 " + told)
+UNFINISHED = {
+    "silent": (b"", b"408"),
+    "line": (b"GET /livez HT", b"408"),
+    "headers": (b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"408"),
+    "body": (POST % 1000 + b"\xff\xd8\xff", b"408"),
+    "chunk": (POST.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked") + b"5\r\nhe", b"408"),
+    "second request": (LIVEZ + b"GET /li", b"200"),
+    "stray line": (LIVEZ + b"\r\n", b"200"),
+    "idle": (LIVEZ, b"200"),
+}
+
+
+@pytest.fixture(scope="module")
+def farewells(address: tuple[str, int]) -> dict[str, tuple[bytes, float]]:
+    """What each of these clients hears and after how many seconds it is let go; they wait at the same time."""
+
+    def wait(words: bytes) -> tuple[bytes, float]:
+        with socket.create_connection(address) as client:
+            client.sendall(words)
+            return read_all(client)
+
+    with ThreadPoolExecutor(len(UNFINISHED)) as pool:
+        heard = pool.map(wait, (words for words, _ in UNFINISHED.values()))
+        return dict(zip(UNFINISHED, heard, strict=True))
+
+
+@pytest.mark.parametrize("name", UNFINISHED)
+def test_whoever_does_not_go_on_is_let_go(name: str, farewells: dict[str, tuple[bytes, float]]) -> None:
+    said, seconds = farewells[name]
+    assert said.startswith(b"HTTP/1.1 " + UNFINISHED[name][1])
     assert seconds < PATIENCE_S  # it takes between half a second and three
 
 
