@@ -3,13 +3,17 @@
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lesion.cli.app import main
+
+if TYPE_CHECKING:
+    from tests.bucket import Bucket
 
 GOLDEN = Path(__file__).parent / "golden"
 REPO = Path(__file__).parents[1]
@@ -51,6 +55,20 @@ def tiny_run(tmp_path: Path) -> Path:
     shutil.copy(GOLDEN / "tiny.onnx", run.model)
     run.write_state(status=FINISHED, finished=now())
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[type[Bucket]]":
+    """A store behind memory://, with the tiny model in it, and an empty cache for what is fetched."""
+    pytest.importorskip("fsspec", reason="needs the extra `store`")
+    from tests.bucket import Bucket
+
+    monkeypatch.setattr("fsspec.core.filesystem", lambda *_, **__: Bucket(skip_instance_cache=True))
+    monkeypatch.setattr("fsspec.core.get_filesystem_class", lambda _: Bucket)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    Bucket.reset()
+    yield Bucket
+    Bucket.reset()
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,15 @@ __all__ = ["__version__", "load"]
 
 
 def load(model: "str | Path", **options: Any) -> "Predictor":
-    """Load an exported model; needs neither torch nor a configuration.
+    """Load an exported model, from a file or an address such as gs://bucket/model.onnx; needs no torch.
 
     `options` go to `lesion.inference.predictor.Predictor.load`. Raises ArtifactError for a file that is not an
-    intact lesion model, NotFoundError for a missing one.
+    intact lesion model, NotFoundError for a missing one, RemoteError when its store does not answer.
     """
+    if isinstance(model, str) and "://" in model:
+        from lesion.depot import Depot
+
+        model = Depot().fetch(model)
     # Lazy, so that `import lesion` stays free of onnxruntime.
     from lesion.inference.predictor import Predictor
 

@@ -1,9 +1,11 @@
-"""Files that are either whole or absent, and their digests."""
+"""Files that are either whole or absent, their digests and locks, and the cache."""
 
 import hashlib
 import os
+import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from lesion.errors import OutputError
 
@@ -70,6 +72,34 @@ def ensure_folder(path: Path) -> Path:
 def is_writable(folder: Path) -> bool:
     """Whether `folder` is meant to be written to; a root user, whom nothing stops, is held to the mode bits, too."""
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+def cache_folder() -> Path:
+    """Where copies of what lies elsewhere are kept: $XDG_CACHE_HOME/lesion, else ~/.cache/lesion.
+
+    Raises OutputError for a user without either.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lesion"
+    except RuntimeError as error:
+        raise OutputError("this user has no home for a cache", hint="set XDG_CACHE_HOME to a folder") from error
+
+
+def try_lock(file: IO[str]) -> bool:
+    """Lock `file` until it is closed, however the process ends; False when another process has."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 30)  # Windows forbids others to read what is locked; what is written is at the start
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def sha256(content: bytes) -> str:

@@ -3,16 +3,15 @@
 import json
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lesion.errors import NotFoundError, OutputError
-from lesion.files import ensure_folder, write_atomic
+from lesion.files import ensure_folder, try_lock, write_atomic
 
 log = logging.getLogger(__name__)
 FINISHED = "finished"
@@ -91,7 +90,7 @@ class Run:
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}", hint="check its permissions") from error
         with file:
-            if not _try_lock(file):
+            if not try_lock(file):
                 file.seek(0)
                 raise OutputError(
                     f"{self.path} is being trained by process {file.read().strip() or 'unknown'}",
@@ -128,23 +127,6 @@ def _unused(root: Path, stem: str) -> Path:
             continue
         return path
     raise OutputError(f"cannot make a run folder {stem} in {root}", hint="wait a second, then try again")
-
-
-def _try_lock(file: IO[str]) -> bool:
-    """Lock `file` until it is closed, however the process ends; False when another process has."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(1 << 30)  # Windows forbids others to read what is locked; the number stands at the start
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def now() -> str:

@@ -141,7 +141,7 @@ def test_a_text_too_long_for_a_path_is_no_model(words: list[str], here: Path, im
 @pytest.mark.parametrize("word", ["a\0b", "a\0b@production", "x/a\0b"])
 def test_a_text_with_nul_is_no_model(word: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="no such model: '") as caught:
-        find_target(Path(word), tmp_path)
+        find_target(word, tmp_path)
     assert caught.value.hint
 
 

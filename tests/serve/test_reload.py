@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from lesion.config.serving import ServeConfig
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.errors import ArtifactError, CheckFailed, NotFoundError, RemoteError
+from lesion.serve import sources
 from lesion.serve.reload import Reloader, open_models
 from lesion.serve.slot import Slot
-from lesion.serve.sources import FileSource
+from lesion.serve.sources import DepotSource, FileSource
 from lesion.tracking.registry import Registry
 from tests.conftest import PATIENCE_S
 from tests.serve.changing import (
@@ -31,6 +32,9 @@ from tests.serve.changing import (
     wait_until,
 )
 from tests.serve.conftest import PICTURE, TINY
+
+if TYPE_CHECKING:
+    from tests.bucket import Bucket
 
 RELOADS = int(os.environ.get("RELOADS", "20"))  # every fourth with a bad file
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
@@ -150,6 +154,63 @@ def test_a_server_does_not_start_with_a_bad_model(model: Path, kind: str, error:
     place(model, BAD[kind]())
     with pytest.raises(error):
         open_models(ServeConfig(threads=1), FileSource(model), lambda word: FileSource(Path(word)))
+
+
+@pytest.fixture
+def depot_source(bucket: "type[Bucket]", monkeypatch: pytest.MonkeyPatch) -> DepotSource:
+    """A model in an object store, which is asked at each look."""
+    monkeypatch.setattr(sources, "EVERY_S", 0.0)
+    return DepotSource("memory://bucket/model.onnx")
+
+
+def test_a_model_in_a_store_is_exchanged_and_outlives_the_store(
+    bucket: "type[Bucket]", depot_source: DepotSource
+) -> None:
+    changing = Changing(*open_models(ServeConfig(threads=1), depot_source, lambda _: depot_source))
+    bucket.put(make_twin())
+    changing.look()
+    assert changing.slot.pick().identity == identity_of(make_twin())
+    bucket.away = True
+    for _ in range(3):
+        changing.look()
+    bucket.away = False
+    changing.look()  # there again, with the same model
+    bucket.put(b"no model")
+    changing.look()
+    assert changing.slot.pick().identity == identity_of(make_twin())
+    assert changing.counted == [True, False]
+
+
+def test_a_server_starts_with_the_copy_while_the_store_is_away(
+    bucket: "type[Bucket]", depot_source: DepotSource
+) -> None:
+    bucket.away = True
+    with pytest.raises(RemoteError):
+        open_models(ServeConfig(threads=1), depot_source, lambda _: depot_source)
+    bucket.away = False
+    depot_source.read()
+    bucket.away = True
+    changing = Changing(*open_models(ServeConfig(threads=1), depot_source, lambda _: depot_source))
+    assert changing.slot.pick().identity == identity_of(TINY.read_bytes())
+    bucket.away = False
+    bucket.put(make_twin())
+    changing.look()
+    assert changing.slot.pick().identity == identity_of(make_twin())
+
+
+def test_a_store_is_asked_now_and_then(bucket: "type[Bucket]") -> None:
+    source = DepotSource("memory://bucket/model.onnx")
+    first = source.look()
+    bucket.put(make_twin())
+    assert source.look() == first
+    source._next = 0.0
+    assert source.look() != first
+    bucket.away = True
+    source._next = 0.0
+    for _ in range(2):
+        with pytest.raises(RemoteError):
+            source.look()
+    assert DepotSource(f"memory://bucket/model.onnx#sha256={'0' * 64}").look() == "0" * 64
 
 
 def test_the_thread_ends_when_closed(changing: Changing) -> None:

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy.engine import URL
 
 from lesion.artifact import Artifact
-from lesion.errors import ArtifactError, CheckFailed, ConfigError, NotFoundError
+from lesion.errors import ArtifactError, CheckFailed, ConfigError, NotFoundError, RemoteError
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import sha256
 from lesion.records import Estimate
@@ -23,6 +23,9 @@ from lesion.tracking.store import Store
 from lesion.tracking.versions import Evaluation
 from tests.conftest import GOLDEN
 from tests.engine.evaluation.sample import make_evaluation
+
+if TYPE_CHECKING:
+    from tests.bucket import Bucket
 
 SPLIT = "5p117"
 SAMPLE = make_evaluation(60)
@@ -93,6 +96,39 @@ def test_the_file_survives_its_run(registry: Registry, runs: Path) -> None:
     kept = registry.locate(version)
     assert kept == runs / "models" / f"{sha256(content)}.onnx"
     assert kept.read_bytes() == content
+
+
+def test_files_lie_in_a_store_of_artifacts_if_one_is_named(
+    bucket: "type[Bucket]", either: Registry, runs: Path, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    content, sha = model.read_bytes(), sha256(model.read_bytes())
+    version = either.register(model, "ham", "memory://bucket/models")
+    assert version.lineage["file"] == f"memory://bucket/models/{sha}.onnx#sha256={sha}"
+    assert not (runs / "models").exists()
+    model.unlink()
+    assert either.locate(version).read_bytes() == content
+    bucket.away = True
+    assert either.locate(either.find("ham@1")).read_bytes() == content  # from the cache
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(RemoteError):
+        either.locate(version)
+    bucket.away = False
+    bucket.put(write_model(tmp_path / "other.onnx", 0.9).read_bytes(), f"/bucket/models/{sha}.onnx")
+    with pytest.raises(ArtifactError, match="is not the expected file"):
+        either.locate(version)
+
+
+def test_a_registered_file_can_move_to_a_store_of_artifacts(
+    bucket: "type[Bucket]", registry: Registry, runs: Path, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "model.onnx")
+    registry.register(model, "ham")
+    again = registry.register(model, "ham", "memory://bucket/models")
+    assert again.version == 1
+    assert again.lineage["model"]
+    shutil.rmtree(runs / "models")
+    assert registry.locate(registry.find("ham@1")).read_bytes() == model.read_bytes()
 
 
 def test_lineage_says_where_a_version_comes_from(registry: Registry, runs: Path) -> None:

@@ -14,7 +14,7 @@ def _option(help_text: str, *names: str, metavar: str | None = None) -> Any:
 
 
 Split = Annotated[str, typer.Option(help="test, val or train.")]
-Other = Annotated[Path | None, _option("Another model: what the first does better or worse.", metavar="MODEL")]
+Other = Annotated[str | None, _option("Another model: what the first does better or worse.", metavar="MODEL")]
 Stress = Annotated[bool, typer.Option("--stress", help="Also change every picture: hair, ink, blur, JPEG and more.")]
 Tta = Annotated[bool, typer.Option("--tta", help="Answer by the mean over eight views, and show what that gains.")]
 Minima = Annotated[list[str] | None, _option("Exit 1 if it is less; repeatable.", "--min", metavar="FIGURE=X")]

@@ -7,9 +7,11 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 Model = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="A model file, a run folder, or NAME@ALIAS of `lesion models`. Default: the newest finished run.",
+        metavar="MODEL",
+        help="A model file, a run folder, NAME@ALIAS of `lesion models`, or an address such as gs://bucket/model.onnx. "
+        "Default: the newest finished run.",
         show_default=False,
     ),
 ]

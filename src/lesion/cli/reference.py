@@ -1,4 +1,4 @@
-"""Which model file --model means: a path, a run folder, or a version in the registry."""
+"""Which model file --model means: a path, a run folder, a version in the registry, or an address elsewhere."""
 
 import logging
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lesion.errors import LesionError, NotFoundError
 from lesion.evaluation import Evaluation
+from lesion.remote import is_remote
 from lesion.run import Run, find_model, run_of
 
 if TYPE_CHECKING:
@@ -26,15 +27,18 @@ class Target:
     """Of a registered model."""
 
 
-def find_target(model: Path | None, runs: Path, store: str | None = None) -> Target:
+def find_target(word: str | None, runs: Path, store: str | None = None) -> Target:
     """The model file meant; NAME@VERSION and NAME@ALIAS are looked up in the registry unless such a file exists.
 
-    The registry's file is checked to be the registered one. Raises NotFoundError for what no file can be called.
+    The registry's file is checked to be the registered one; a model at an address is fetched into the cache. Raises
+    NotFoundError for what no file can be called, and what `Registry.find` and `Depot.fetch` do.
     """
-    word = "" if model is None else str(model)
-    _require_possible(Path(word))
-    if "@" not in word or "/" in word or "\\" in word or Path(word).exists():
-        path = find_model(model, runs)
+    if word is not None and is_remote(word):
+        from lesion.depot import Depot
+
+        return Target(Depot().fetch(word), None, None)
+    if word is None or not is_reference(word):
+        path = find_model(None if word is None else Path(word), runs)
         return Target(path, run_of(path), None)
     from lesion.tracking.registry import Registry
 
@@ -43,6 +47,12 @@ def find_target(model: Path | None, runs: Path, store: str | None = None) -> Tar
         path = registry.locate(version)
     run = Run(Path(version.lineage.get("folder", "")))
     return Target(path, run if run.config.is_file() else None, version)
+
+
+def is_reference(word: str) -> bool:
+    """Whether `word` is NAME@VERSION or NAME@ALIAS rather than a file; NotFoundError for what no file can be called."""
+    _require_possible(Path(word))
+    return "@" in word and "/" not in word and "\\" not in word and not Path(word).exists()
 
 
 def record(target: Target, report: Evaluation, runs: Path, store: str | None) -> None:

@@ -76,24 +76,26 @@ def start(settings: "ServeConfig", make: "Callable[[ServeConfig], FastAPI]", as_
             run_workers(make, listener, settings, lambda identity: show(ServeReport(url, identity), as_json))
 
 
-def build(settings: "ServeConfig", model: Path | None, runs: Path, store: str | None) -> "FastAPI":
+def build(settings: "ServeConfig", model: str | None, runs: Path, store: str | None) -> "FastAPI":
     """The application with its models, in the process that is to serve them."""
     from lesion.serve.app import create_app
     from lesion.serve.reload import open_models
 
-    slot, reloader = open_models(
-        settings, find_source(model, runs, store), lambda word: find_source(Path(word), runs, store)
-    )
+    slot, reloader = open_models(settings, find_source(model, runs, store), lambda word: find_source(word, runs, store))
     return create_app(slot, settings, reloader)
 
 
-def find_source(model: Path | None, runs: Path, store: str | None) -> "Source":
+def find_source(word: str | None, runs: Path, store: str | None) -> "Source":
     """Where the model that is meant comes from; an alias is looked up again later, the newest run is not."""
-    from lesion.cli.reference import find_target
-    from lesion.serve.sources import FileSource, RegistrySource
+    from lesion.cli.reference import find_target, is_reference
+    from lesion.remote import is_remote
+    from lesion.serve.sources import DepotSource, FileSource, RegistrySource
 
-    target = find_target(model, runs, store)
-    return FileSource(target.path) if target.version is None else RegistrySource(str(model), store, runs)
+    if word is not None and is_remote(word):
+        return DepotSource(word)
+    if word is not None and is_reference(word):
+        return RegistrySource(word, store, runs)
+    return FileSource(find_target(word, runs, store).path)
 
 
 def print_token(name: str) -> None:

@@ -193,6 +193,8 @@ class TrackingConfig:
 
     store: str | None = None
     """The store of all runs: a SQLite file, or postgresql://USER@HOST/DATABASE; null means runs.db in `runs`."""
+    artifacts: str | None = None
+    """Address, such as gs://BUCKET/models, that registered model files are put at; null keeps them beside the store."""
     wandb: str = knob("disabled", choices=("disabled", "offline", "online"))
     """Mirror metrics and the best model to Weights & Biases; without host or key, into the run's folder."""
     project: str = "lesion"

@@ -47,7 +47,7 @@ def open_models(settings: ServeConfig, live: Source, find: Callable[[str], Sourc
     if settings.shadow:
         sources[SHADOW] = find(settings.shadow)
     # Looked at before it is read: whatever comes between the two is found by the next look.
-    watches = [Watch(role, source, source.look()) for role, source in sources.items()]
+    watches = [Watch(role, source, _look_first(source)) for role, source in sources.items()]
     servings = [Serving.start(each.source.read(), settings, each.role) for each in watches]
     for each in servings[1:]:
         _require_classes(each.manifest, servings[0].manifest, each.role)
@@ -139,6 +139,13 @@ class Reloader:
         else:
             self._slot.drop(role)
             log.warning("there is no %s any more: %s", role, reason)
+
+
+def _look_first(source: Source) -> Hashable:
+    try:
+        return source.look()
+    except LesionError as error:  # whether a model can be had all the same, `read` says
+        return error.message
 
 
 def _give_memory_back() -> None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from sqlalchemy import Connection, Row, func, insert, inspect, select, text, update
 
 from lesion.artifact import Artifact
+from lesion.depot import Depot, publish
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import ensure_folder, write_atomic
@@ -56,25 +57,26 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self._store.close()
 
-    def register(self, model: Path, name: str) -> Version:
+    def register(self, model: Path, name: str, artifacts: str | None = None) -> Version:
         """Make the file `model` the next version of `name`; a file that is one already stays that version.
 
-        Either way the evaluations that its run knows of are taken over.
+        Either way the evaluations that its run knows of are taken over. With `artifacts`, the address of a folder, the
+        file is put there instead of beside the store.
 
         Raises:
-            ConfigError: `name` is no name.
+            ConfigError: `name` is no name, or `artifacts` no address.
             NotFoundError, ArtifactError: of the file.
-            OutputError: it cannot be copied.
+            OutputError, RemoteError: it cannot be copied.
         """
         require_name(name)
         Artifact.read(model)
         content = model.read_bytes()
         artifact = Artifact.unpack(content, str(model))
         lineage = self._trace(artifact, model)
-        kept = self._path(artifact.digest)
-        if not kept.is_file() or digest(kept)[0] != artifact.digest:
-            ensure_folder(self.folder)
-            write_atomic(kept, content)
+        if artifacts:
+            lineage["file"] = publish(model, artifact.digest, artifacts)
+        else:
+            self._keep(artifact.digest, content)
         with self._store.transaction() as connection:
             _lock(connection)
             mine = versions.c.name == name
@@ -83,6 +85,8 @@ class Registry:
                 version = (connection.scalar(select(func.max(versions.c.version)).where(mine)) or 0) + 1
                 about = {"sha256": artifact.digest, "bytes": len(content), "lineage": json.dumps(lineage)}
                 connection.execute(insert(versions).values(name=name, version=version, registered=now(), **about))
+            elif artifacts:
+                _move(connection, name, version, lineage["file"])
             for each in _read_evaluations(artifact, model):
                 _record(connection, artifact.digest, each)
         return self.find(f"{name}@{version}")
@@ -123,13 +127,19 @@ class Registry:
         return found[0]
 
     def locate(self, version: Version) -> Path:
-        """The file of `version`, checked to be the one that was registered; else NotFoundError or ArtifactError."""
+        """The file of `version`, checked to be the one that was registered; else NotFoundError or ArtifactError.
+
+        One that was put elsewhere is fetched into the cache, which raises what `Depot.fetch` does.
+        """
         path, again = self._path(version.sha256), f"register the file again under the name {version.name!r}"
-        if not path.is_file():
-            raise NotFoundError(f"the file of {version.reference} is missing: {path}", hint=again)
-        if digest(path)[0] != version.sha256:
+        is_there = path.is_file()
+        if is_there and digest(path)[0] == version.sha256:
+            return path
+        if "file" in version.lineage:
+            return Depot().fetch(version.lineage["file"])
+        if is_there:
             raise ArtifactError(f"the file of {version.reference} is no longer the registered one: {path}", hint=again)
-        return path
+        raise NotFoundError(f"the file of {version.reference} is missing: {path}", hint=again)
 
     def promote(self, name: str, word: str, alias: str, force: bool = False) -> Promotion:
         """Let `alias` mean the version `word` (a number, or another alias) of `name`.
@@ -176,6 +186,12 @@ class Registry:
         with self._store.transaction() as connection:
             _record(connection, version.sha256, Evaluation(report.split, report.fingerprint, figures))
 
+    def _keep(self, sha: str, content: bytes) -> None:
+        kept = self._path(sha)
+        if not kept.is_file() or digest(kept)[0] != sha:
+            ensure_folder(self.folder)
+            write_atomic(kept, content)
+
     def _path(self, sha: str) -> Path:
         return self.folder / f"{sha}.onnx"
 
@@ -203,6 +219,13 @@ def _lock(connection: Connection) -> None:
     """Be the only one who changes the registry until the transaction ends; SQLite's lock is taken as it begins."""
     if connection.dialect.name == "postgresql":
         connection.execute(text(f"LOCK TABLE {versions.name} IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _move(connection: Connection, name: str, version: int, address: str) -> None:
+    """Let the file of a version be at `address` from now on."""
+    same = (versions.c.name == name, versions.c.version == version)
+    known = json.loads(connection.execute(select(versions.c.lineage).where(*same)).scalar_one())
+    connection.execute(update(versions).where(*same).values(lineage=json.dumps({**known, "file": address})))
 
 
 def _to_version(connection: Connection, row: Row[Any]) -> Version:

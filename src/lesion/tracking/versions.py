@@ -38,7 +38,8 @@ class Version:
     aliases: list[str]
     lineage: dict[str, str]
     """Those that are known of: model, run, folder, checkpoint, config and split (fingerprints), data, lesion, commit,
-    dirty ("yes": with uncommitted changes), quantized_from (SHA-256 of the file it was made of)."""
+    dirty ("yes": with uncommitted changes), file (its address, if it was put elsewhere), quantized_from (SHA-256 of the
+    file it was made of)."""
     evaluations: list[Evaluation]
 
     @property

@@ -16,6 +16,12 @@ def register(
     ] = None,
     *,
     name: Annotated[str, typer.Option(help="The name that gets a new version.", show_default=False)],
+    artifacts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Put the file there, like gs://bucket/models. Default: tracking.artifacts."
+        ),
+    ] = None,
     runs: Folder = None,
     store: Location = None,
     config: Files = None,
@@ -31,6 +37,7 @@ def register(
     from lesion.cli.settings import merge
     from lesion.run import find_model
 
-    path = find_model(model, runs or Path(merge(None, config, env).runs))
+    merged = merge(None, config, env, {"tracking.artifacts": artifacts})
+    path = find_model(model, runs or Path(merged.runs))
     with open_registry(runs, store, config, env, "create") as registry:
-        print_registered(registry.register(path, name), as_json)
+        print_registered(registry.register(path, name, merged.tracking.artifacts), as_json)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from lesion.errors import LesionError, NotFoundError
 from lesion.records import Prediction
+from lesion.remote import is_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,3 @@ def to_item(text: str, base: str = "") -> Item:
     # Not every file name is text; an answer's name has to be.
     name = place.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
     return Item(name, NotFoundError(f"no such image: {name}") if "\0" in place else place)
-
-
-def is_remote(place: str) -> bool:
-    """Whether `place` is an address such as gs://bucket/image.jpg rather than a path."""
-    return "://" in place

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
 from lesion.errors import ConfigError, OutputError
-from lesion.files import ensure_folder
+from lesion.files import ensure_folder, try_lock
 from lesion.inference.bulk import remote
 from lesion.inference.bulk.formats import WRITERS, Csv, JsonLines, Lines, not_ours
-from lesion.inference.bulk.items import Answer, is_remote
+from lesion.inference.bulk.items import Answer
 from lesion.inference.bulk.ledger import Ledger
 from lesion.records import SCHEMA, Prediction, to_dict
-from lesion.run import _try_lock as try_lock
+from lesion.remote import is_remote, upload
 
 LONGEST = 2**16  # bytes of a line that was cut off
 
@@ -171,7 +171,7 @@ class FileOutput:
             with self.path.open("rb") as lines:
                 WRITERS[self._form](lines, new, self._template)
             if is_remote(self.target):
-                remote.upload(new, self.target)
+                upload(new, self.target)
             else:
                 with new.open("rb") as file:
                     os.fsync(file.fileno())

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from lesion.errors import DataError, ImageError, LesionError, NotFoundError, RemoteError
 from lesion.inference.bulk import remote
-from lesion.inference.bulk.items import Answer, Item, Unreadable, is_remote
+from lesion.inference.bulk.items import Answer, Item, Unreadable
 from lesion.records import Prediction
+from lesion.remote import is_remote
 
 
 class Model(Protocol):

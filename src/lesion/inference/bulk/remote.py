@@ -1,30 +1,12 @@
-"""Files that are not on this machine: gs://, s3://, https:// and all else that fsspec knows."""
+"""Images and tables that are not on this machine."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
-from lesion.errors import ImageError, MissingExtra, NotFoundError, OutputError, RemoteError, brief
-from lesion.extras import need
+from lesion.errors import ImageError, NotFoundError, RemoteError, brief
 from lesion.images import MAX_BYTES
 from lesion.inference.bulk.items import Item, to_item
-
-
-def connect(address: str) -> tuple[Any, str]:
-    """The file system of `address`, and the path in it.
-
-    Raises MissingExtra without fsspec or the part of it for this kind of address, RemoteError when it cannot be used.
-    """
-    need("predict", "fsspec", extra="scale")
-    from fsspec.core import url_to_fs
-
-    try:
-        fs, path = url_to_fs(address)
-    except ImportError as error:
-        raise MissingExtra(f"{address} needs a package: {brief(error)}", hint="install it, then try again") from error
-    except Exception as error:  # every file system has its own
-        raise RemoteError(f"cannot use {address}: {brief(error)}", hint="check the address and your access") from error
-    return fs, path
+from lesion.remote import connect
 
 
 def read(address: str) -> bytes:
@@ -82,15 +64,4 @@ def exists(address: str) -> bool:
     except Exception as error:
         raise RemoteError(
             f"cannot reach {address}: {brief(error)}", hint="check the network and your access"
-        ) from error
-
-
-def upload(file: Path, address: str) -> None:
-    """Put the whole of `file` at `address`; OutputError when that fails."""
-    fs, path = connect(address)
-    try:
-        fs.put_file(str(file), path)
-    except Exception as error:
-        raise OutputError(
-            f"cannot write {address}: {brief(error)}", hint="check your access; --resume tries again"
         ) from error

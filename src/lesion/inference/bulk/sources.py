@@ -9,7 +9,8 @@ from typing import BinaryIO, TypeVar
 from lesion.errors import ConfigError, DataError, ImageError, NotAnImage, NotFoundError
 from lesion.images import MAX_BYTES, OPENERS
 from lesion.inference.bulk import remote, table
-from lesion.inference.bulk.items import Item, is_remote, to_item
+from lesion.inference.bulk.items import Item, to_item
+from lesion.remote import is_remote
 
 T = TypeVar("T")
 Items = Iterator[Item | None]

@@ -9,7 +9,8 @@ from typing import TextIO
 
 from lesion.errors import ConfigError, DataError, NotFoundError
 from lesion.inference.bulk import remote
-from lesion.inference.bulk.items import Item, is_remote, to_item
+from lesion.inference.bulk.items import Item, to_item
+from lesion.remote import is_remote
 
 SUFFIXES = (".csv", ".tsv")
 COLUMNS = ("path", "file", "image", "image_path", "filename")
