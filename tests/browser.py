@@ -1,7 +1,6 @@
 """Headless Chromium, driven through its DevTools pipe: no driver, no package, no port."""
 
 import base64
-import fcntl
 import json
 import os
 import shutil
@@ -13,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+# Descriptors are handed over as only POSIX can.
+_NAMES = ("chromium", "chromium-browser", "google-chrome") if os.name == "posix" else ()
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-    "--disable-background-networking", "--remote-debugging-pipe",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+    "--remote-debugging-pipe",
 )  # fmt: skip
 # Chromium reads commands from descriptor 3 and writes answers to 4.
 START = (
@@ -56,6 +58,8 @@ def open_browser() -> Iterator["Browser"]:
 
 def _open_pipe() -> tuple[int, int]:
     """Its two ends, on descriptors that Chromium's own cannot overwrite."""
+    import fcntl
+
     low = os.pipe()
     high = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in low)
     for end in low:

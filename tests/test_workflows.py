@@ -1,5 +1,6 @@
 """The workflows of .github: what they may do, whom they trust, and that all they name exists."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -125,7 +126,7 @@ def test_no_checkout_leaves_the_token_behind(path: Path) -> None:
 def test_a_script_stops_at_the_first_failure_and_is_one(path: Path) -> None:
     workflow = read(path.name)
     assert workflow["defaults"]["run"]["shell"] == "bash"  # GitHub then adds -e and pipefail
-    bash = shutil.which("bash")
+    bash = shutil.which("bash") if os.name == "posix" else None  # on Windows it may be the one of a Linux beside it
     for step in (step for step in steps(workflow) if "run" in step):
         if step.get("shell") == "python":
             compile(step["run"], path.name, "exec")

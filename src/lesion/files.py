@@ -5,9 +5,12 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from time import monotonic, sleep
 from typing import IO
 
 from lesion.errors import OutputError
+
+_PATIENCE_S = 2.0  # for readers of a file that is to be replaced, on Windows
 
 
 def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
@@ -25,7 +28,7 @@ def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        Path(temporary).replace(path)
+        rename(Path(temporary), path)
         _sync_folder(path.parent)
     except BaseException as error:  # a second Ctrl-C, too, leaves no half file behind
         if temporary:
@@ -38,9 +41,25 @@ def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
         ) from error
 
 
+def rename(source: Path, target: Path) -> None:
+    """Give `source` the name `target`, in place of what has it, at once. Raises OSError.
+
+    Windows refuses that while anyone reads `target`, a virus scanner included; readers of ours are done soon.
+    """
+    end = monotonic() + (_PATIENCE_S if sys.platform == "win32" else 0)
+    while True:
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if monotonic() >= end:
+                raise
+        sleep(0.02)
+
+
 def _sync_folder(folder: Path) -> None:
     """Let the new name outlive a power cut, where folders can be synchronised."""
-    if os.name == "posix":
+    if sys.platform != "win32":  # which opens no folders
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)

@@ -55,7 +55,9 @@ def set_up(
 ) -> None:
     """Send the log of this process to stderr; stdout is for results."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # in a file that both share, lines stay in their order
+        # In a file that both share, lines stay in their order. A character that stdout's encoding lacks is escaped.
+        encoding = "utf-8" if sys.platform == "win32" else None  # there a pipe has the one of the system's language
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", line_buffering=True)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
     log = logging.getLogger("lesion")

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from lesion.data.index import IMAGES
 from lesion.errors import DataError, OutputError
+from lesion.files import rename
 from lesion.progress import Progress, Silent, track
 
 CHUNK = 1 << 20
@@ -168,7 +169,7 @@ def _take(opened: zipfile.ZipFile, member: Member, target: Path, archive: Path) 
                 chunk = packed.read(CHUNK)
         if temporary.stat().st_size != member.info.file_size:
             raise DataError(f"{archive}: {member.info.filename!r} has not the size that it announces")
-        temporary.replace(target)
+        rename(temporary, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror or error}", hint="free some space") from error
     finally:

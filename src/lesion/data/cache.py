@@ -3,6 +3,7 @@
 import json
 import logging
 import shutil
+import sys
 import time
 import zlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import PIL
 from lesion.data.index import Row
 from lesion.data.pixels import decode_in_order
 from lesion.errors import OutputError
-from lesion.files import ensure_folder, sha256, write_atomic
+from lesion.files import ensure_folder, rename, sha256, write_atomic
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent, track
 
@@ -97,7 +98,7 @@ def _read(path: Path, spec: PreprocessSpec, workers: int) -> PixelCache:
         if index["made"] != _made_by(spec):
             return nothing
         entries = {str(name): Entry(*values) for name, values in index["images"].items()}
-        pixels = np.load(path, mmap_mode="r")
+        pixels = _map(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
         return nothing
     if pixels.shape != (len(entries), *nothing.pixels.shape[1:]) or pixels.dtype != np.uint8:
@@ -111,6 +112,11 @@ def _read(path: Path, spec: PreprocessSpec, workers: int) -> PixelCache:
     if damaged:
         log.warning("%s: %d damaged, decoded again: %s", path, len(damaged), ", ".join(damaged[:3]))
     return PixelCache(pixels, entries, place)
+
+
+def _map(path: Path) -> Pixels:
+    """The array of a file, mapped; on Windows read, since it lets nobody rename or replace a file that is mapped."""
+    return np.load(path, mmap_mode=None if sys.platform == "win32" else "r")  # type: ignore[no-any-return]
 
 
 def _made_by(spec: PreprocessSpec) -> dict[str, Any]:
@@ -151,8 +157,8 @@ def _build(
                 entries[row.image_id] = entry or _describe(row, pixels)
                 file.write(pixels.data)  # a plain write: on a full disk it raises, a mapped page would kill us
         # Mapped under its own name: by the time it has the final one, another builder may have replaced it.
-        mapped = np.load(temporary, mmap_mode="r")
-        temporary.replace(path)
+        mapped = _map(temporary)
+        rename(temporary, path)
     except OSError as error:
         raise OutputError(
             f"cannot write decoded images to {path}: {error.strerror or error}",

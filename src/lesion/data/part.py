@@ -7,6 +7,7 @@ from typing import IO
 
 from lesion.data.publishers import RemoteFile
 from lesion.errors import LesionError, OutputError
+from lesion.files import rename
 from lesion.progress import Progress
 
 CHUNK = 1 << 18  # bytes at a time
@@ -62,7 +63,7 @@ class Part:
         try:
             with self.path.open("ab") as handle:  # makes an empty file, too
                 os.fsync(handle.fileno())
-            self.path.replace(target)
+            rename(self.path, target)
         except OSError as error:
             raise _cannot_write(target, error) from error
 

@@ -23,10 +23,12 @@ def try_out(artifact: Artifact, threads: int) -> None:
         done = subprocess.run(command, input=content, capture_output=True, timeout=LIMIT_S)
     except subprocess.TimeoutExpired as error:
         raise CheckFailed(f"{artifact.identity} did not end its self-test within {LIMIT_S:g} s") from error
-    if done.returncode < 0:
-        raise CheckFailed(f"{artifact.identity} crashed the process that tried it, with signal {-done.returncode}")
+    said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+    if done.returncode < 0 or (done.returncode and not said):  # Windows knows no signals, a code says what it was
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"code {done.returncode:#x}"
+        raise CheckFailed(f"{artifact.identity} crashed the process that tried it, with {how}")
     if done.returncode:
-        raise CheckFailed(done.stderr.decode(errors="replace").strip().rpartition("\n")[2])
+        raise CheckFailed(said)
 
 
 def main() -> None:

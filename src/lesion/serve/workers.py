@@ -119,7 +119,11 @@ def _send(crew: Sequence[Worker], number: int) -> None:
 
 def _stop(crew: Sequence[Worker], seconds: float) -> None:
     end = monotonic() + seconds
-    _send(crew, signal.SIGTERM)
+    if sys.platform == "win32":  # a signal would end them at once; that the parent is gone, they finish for
+        for worker in crew:
+            worker.pipe.close()
+    else:
+        _send(crew, signal.SIGTERM)
     for worker in crew:
         worker.process.join(max(0.0, end - monotonic()))
         worker.process.kill()
@@ -149,4 +153,4 @@ def _follow(pipe: Connection) -> None:
     try:
         pipe.recv()
     except (EOFError, OSError):
-        os.kill(os.getpid(), signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)  # os.kill would end this process on Windows, without a last answer

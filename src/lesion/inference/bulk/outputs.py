@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
 from lesion.errors import ConfigError, OutputError
-from lesion.files import ensure_folder, try_lock
+from lesion.files import ensure_folder, rename, try_lock
 from lesion.inference.bulk import remote
 from lesion.inference.bulk.formats import WRITERS, Csv, JsonLines, Lines, not_ours
 from lesion.inference.bulk.items import Answer
@@ -173,9 +173,9 @@ class FileOutput:
             if is_remote(self.target):
                 upload(new, self.target)
             else:
-                with new.open("rb") as file:
+                with new.open("r+b") as file:  # Windows flushes only what may be written
                     os.fsync(file.fileno())
-                new.replace(self.target)
+                rename(new, Path(self.target))
         finally:
             new.unlink(missing_ok=True)
 
