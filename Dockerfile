@@ -6,7 +6,8 @@
 #   docker build --target train -t lesion-train .
 #   docker run --gpus all --shm-size 2g --user "$(id -u)" -v "$PWD:/workspace" lesion-train train --tier resnet
 
-# One base for all stages: a virtual environment only works with the interpreter that it was made with.
+# One base for all stages: a virtual environment only works with the interpreter that it was made with. A tag moves on
+# with security updates; who must have the same bytes again names a digest: --build-arg PYTHON=python:3.12-slim@sha256:…
 ARG PYTHON=python:3.12-slim
 
 FROM ${PYTHON} AS builder
@@ -26,8 +27,10 @@ COPY configs configs
 RUN uv build --wheel --require-hashes --build-constraints requirements/dev.txt --out-dir /dist
 
 FROM builder AS serve-venv
-COPY requirements/serve.txt requirements/
-RUN uv venv /opt/lesion && uv pip sync -p /opt/lesion --require-hashes requirements/serve.txt
+# shared.txt is for servers that share limits (Redis), a journal (PostgreSQL), models (gs://, s3://) or traces.
+ARG LOCK=serve.txt
+COPY requirements/${LOCK} requirements/
+RUN uv venv /opt/lesion && uv pip sync -p /opt/lesion --require-hashes requirements/${LOCK}
 COPY --from=wheel /dist /dist
 RUN uv pip install -p /opt/lesion --no-deps --offline /dist/*.whl
 
@@ -52,8 +55,10 @@ CMD ["--help"]
 FROM ${PYTHON} AS serve
 COPY --from=serve-venv /opt/lesion /opt/lesion
 # PORT is the one place for the port: `lesion serve` and the health check both read it.
-# TMPDIR: uploads above 1 MB wait in a temporary file, and /dev/shm can be written even when the root is read-only.
-ENV PATH=/opt/lesion/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TMPDIR=/dev/shm PORT=8080
+# TMPDIR: uploads above 1 MB wait in a temporary file, and /dev/shm can be written even when the root is read-only. So
+# do models that are fetched; to keep them over restarts, name a volume with XDG_CACHE_HOME.
+ENV PATH=/opt/lesion/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TMPDIR=/dev/shm XDG_CACHE_HOME=/dev/shm \
+    PORT=8080
 EXPOSE 8080
 # A number, so that Kubernetes can see without /etc/passwd that this is not root.
 USER 65532:65532

@@ -1,5 +1,5 @@
 # `make demo` and `make test` work on a fresh machine with python3, make and git.
-.PHONY: help setup demo test soak bench-serve check lint format docs site workflows audit lock golden bench clean
+.PHONY: help setup demo test soak bench-serve image check lint format docs site workflows audit lock golden bench clean
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,12 +22,18 @@ demo: $(READY)  ## synthetic data -> train -> eval -> export -> predict, in a fe
 test: $(READY)  ## pass all tests, on all processors
 	$(BIN)/pytest -q $(TESTS)
 
-soak: $(READY)  ## pass the long tests: overload, releases, reloads, a cluster
+soak: $(READY)  ## pass the long tests: overload, releases, reloads, a cluster, containers, object stores
+	$(BIN)/uv pip sync --quiet --require-hashes --build-constraints requirements/soak.txt \
+		requirements/soak.txt requirements/uv.txt -p $(BIN)/python
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -p $(BIN)/python
 	$(BIN)/pytest -q -s -m soak tests/serve --full
 	$(BIN)/pytest -q -m soak --ignore=tests/serve
 
 bench-serve: $(READY)  ## wrk against other servers; BENCH="--native F --model M --peers P"
 	$(BIN)/python -m bench serving $(BENCH)
+
+image: $(READY)  ## build the image that serves without an engine, look into it, try it; IMAGE="--model M"
+	$(BIN)/python scripts/image $(IMAGE)
 
 lint: $(READY)  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

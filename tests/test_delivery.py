@@ -123,8 +123,10 @@ def test_every_locked_package_has_its_hashes_and_no_address(path: Path) -> None:
     ("lock", "parts"),
     [
         ("serve.txt", ["base"]),
+        ("shared.txt", ["base", "postgres", "redis", "otel", "store"]),
         ("train.txt", ["base", "train"]),
         ("dev.txt", ["base", "train", "dev"]),
+        ("soak.txt", ["base", "train", "store", "dev", "soak"]),
         ("bench.txt", ["base", "train", "dev", "bench"]),
         ("docs.txt", ["docs"]),
         ("audit.txt", ["audit"]),
@@ -148,6 +150,7 @@ def test_a_lock_holds_every_dependency_in_a_version_that_fits(lock: str, parts: 
 def test_what_is_tested_is_what_is_served() -> None:
     trained, tested = read_lock("train.txt"), read_lock("dev.txt")
     for name, versions in read_lock("serve.txt").items():
+        assert read_lock("shared.txt")[name] == versions, name
         assert trained[name] == tested[name] == versions, name
     assert not read_lock("serve.txt").keys() & {"torch", "torchvision", "lightning", "onnx", "dvc", "wandb"}
 

@@ -25,6 +25,7 @@ from PIL import Image
 from lesion.inference.predictor import draw_test_image
 from tests.conftest import GOLDEN, REPO
 from tests.deploy.front import Front, Visit
+from tests.tracking.conftest import postgres as postgres
 
 DEPLOY = REPO / "deploy"
 EUROPE, AMERICA = REGIONS = ("europe-west1", "us-central1")
@@ -246,3 +247,18 @@ def wait_for(what: Any, seconds: float = 120) -> None:
     while not what():
         assert time.monotonic() < end
         time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What deploy/compose/make-secrets makes; read-only for tests."""
+    if sys.platform == "win32":
+        pytest.skip("needs a shell")
+    folder = tmp_path_factory.mktemp("compose")
+    (folder / "lesion").write_text(f'#!/bin/sh\nexec {sys.executable} -m lesion "$@"\n', "utf-8")
+    (folder / "lesion").chmod(0o755)
+    env = {"PATH": f"{folder}:/usr/bin:/bin", "PYTHONPATH": str(REPO / "src")}
+    command = ["/bin/sh", str(DEPLOY / "compose/make-secrets"), str(folder / "secrets")]
+    subprocess.run(command, check=True, env=env, capture_output=True)
+    assert subprocess.run(command, env=env, capture_output=True).returncode == 2  # what is there is not replaced
+    return folder / "secrets"
