@@ -1,5 +1,6 @@
 # `make demo` and `make test` work on a fresh machine with python3, make and git.
-.PHONY: help setup demo test soak bench-serve image check lint format docs site workflows audit lock golden bench clean
+.PHONY: help setup demo test soak bench-serve image check lint format docs screenshots site workflows audit lock
+.PHONY: golden bench clean
 SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ READY := $(VENV)/.ready
 TESTS ?= -n logical --maxprocesses 8 --dist worksteal
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(READY)  ## make .venv with everything, from the hashed lock files
 
@@ -64,6 +65,9 @@ workflows: $(VENV)-audit/.ready  ## check the workflows for what attackers use
 
 audit: $(VENV)-audit/.ready  ## ask whether locked packages have known holes
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/serve.txt -r requirements/train.txt
+
+screenshots: $(READY)  ## redraw docs/images/ from a training on synthetic images; needs Chromium
+	$(BIN)/python scripts/screenshots
 
 lock: $(READY)  ## refresh the hashed lock files
 	UV=$(BIN)/uv scripts/lock

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -26,6 +27,16 @@ def test_every_make_target_that_is_named_exists(name: str) -> None:
     named = set(re.findall(r"(?m)(?:^|`|: |\|\| |&& )make ([a-z]+)", (REPO / name).read_text("utf-8")))
     assert named
     assert named <= set(re.findall(r"(?m)^([a-z]+):", (REPO / "Makefile").read_text("utf-8")))
+
+
+def test_hooks_before_a_commit_and_a_push_run_what_make_check_runs() -> None:
+    config = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text("utf-8"))
+    (source,) = config["repos"]
+    assert source["repo"] == "local", "nothing is fetched to run a hook"
+    hooks = {hook["stages"][0]: hook["entry"] for hook in source["hooks"]}
+    assert hooks == {"pre-commit": "make lint", "pre-push": "make check"}
+    assert set(hooks) == set(config["default_install_hook_types"])
+    assert re.search(r"(?m)^check: lint\b", (REPO / "Makefile").read_text("utf-8"))
 
 
 def read_stages() -> dict[str, list[tuple[str, str]]]:
