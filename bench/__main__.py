@@ -2,6 +2,8 @@
 
 `python -m bench ablation --ham10000 F` prints the table behind the training defaults; that takes half an hour.
 `python -m bench serving --native F --model F --peers F` puts servers under load; that takes minutes.
+`python -m bench inference --run F --run F --native F` measures answers against PyTorch, ONNX Runtime and Ultralytics.
+`python -m bench decoding --native F` measures ways from a JPEG to pixels.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 `python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
 lesions, too. `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
@@ -13,7 +15,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import data, evaluation, gate, heat, serving, startup, training
+from bench import data, decoding, evaluation, gate, heat, inference, serving, startup, training
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -22,36 +24,46 @@ def main() -> None:
     """Measure what the words name, all by default."""
     parser = argparse.ArgumentParser(prog="python -m bench")
     parser.add_argument(
-        "names", nargs="*", help="startup, data, training; default: these; or ablation, evaluation, gate, heat, serving"
+        "names",
+        nargs="*",
+        help="startup, data, training, inference; default: these; or ablation, decoding, evaluation, gate, heat, …",
     )
     parser.add_argument("--ham10000", type=Path, help="a dataset in HAM10000's layout; default: synthetic")
     parser.add_argument("--native", type=Path, help="a folder of 600×450 JPEGs; default: synthetic")
-    parser.add_argument("--run", type=Path, help="a run folder to evaluate; default: a quick training")
+    parser.add_argument(
+        "--run", type=Path, action="append", default=[], help="a run folder, or several; default: a quick training"
+    )
+    parser.add_argument("--busy", action="store_true", help="inference: processor time of one thread, not seconds")
     parser.add_argument("--model", type=Path, help="a model file to serve or to look at")
     parser.add_argument("--peers", type=Path, help="an environment with other servers; default: lesion alone")
     parser.add_argument("--seconds", type=int, default=10, help="of each load")
     parser.add_argument("--rounds", type=int, default=3, help="of all servers in turn")
     parser.add_argument("--seeds", type=int, default=3, help="of each ablation")
     words = parser.parse_args()
-    names = words.names or ["startup", "data", "training"]
+    names = words.names or ["startup", "data", "training", "inference"]
     machine = platform.processor() or platform.machine()
     print(f"{machine}, {usable_cpus()} cores, Python {platform.python_version()}, lesion {version('lesion')}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "startup" in names:
             print(*startup.measure(folder), sep="\n")
-        needing = {"data", "training"} if words.run else {"data", "training", "evaluation"}
+        needing = {"data", "training", "inference"} if words.run else {"data", "training", "inference", "evaluation"}
         drawn = data.draw_images(folder) if needing & {*names} and not words.native else (None, None)
         ham10000, native = words.ham10000 or drawn[0], words.native or drawn[1]
         if "data" in names:
             print(*data.measure(folder, ham10000, native), sep="\n")
         if "training" in names:
             print(*training.measure(folder, native), sep="\n")
+        if "inference" in names:
+            for line in inference.measure(folder, native, words.run, ham10000, words.busy):
+                print(line, flush=True)
         if "evaluation" in names:
-            print(*evaluation.measure(folder, ham10000, words.run), sep="\n")
+            print(*evaluation.measure(folder, ham10000, next(iter(words.run), None)), sep="\n")
         if "gate" in names:
             for line in gate.measure(words.ham10000, words.native, words.model, folder):
                 print(line, flush=True)
+    if "decoding" in names:
+        print(*decoding.measure(words.native), sep="\n")
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "serving" in names:

@@ -65,7 +65,7 @@ def _prepare(ham10000: Path, processed: str) -> None:
     from lesion.data.split import open_dataset
 
     config = _configure(str(ham10000), processed, (), 0)
-    open_dataset(config.data).open_cache(PreprocessSpec(config.preprocess.size, config.preprocess.filter), 2)
+    open_dataset(config.data).open_cache(PreprocessSpec(**vars(config.preprocess)), 2)
 
 
 def _configure(root: str, processed: str, words: Sequence[str], seed: int) -> Config:

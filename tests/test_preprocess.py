@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lesion.images import decode_image
 from lesion.inference.predictor import draw_test_image
+from lesion.inference.stopwatch import draw_photo
 from lesion.preprocess import FILTERS, PreprocessSpec
 
 
@@ -86,6 +88,34 @@ def test_the_pixels_are_the_same_to_the_bit_on_every_machine(scene: str, size: i
     assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == GOLDEN[scene, size, name]
 
 
+REDUCED = {
+    ("disc", 32, "bilinear"): "7e9304b025bbf139",
+    ("stripes", 20, "bicubic"): "3a4fb29e6e508048",
+}
+
+
+@pytest.mark.parametrize(("scene", "size", "name"), REDUCED, ids=str)
+def test_reduced_pixels_are_the_same_to_the_bit_on_every_machine(scene: str, size: int, name: str) -> None:
+    image = {"disc": draw_test_image, "stripes": draw_stripes}[scene]()
+    pixels = PreprocessSpec(size, name, reduce=True).apply(image)
+    assert hashlib.sha256(pixels.tobytes()).hexdigest()[:16] == REDUCED[scene, size, name]
+
+
+def test_an_image_of_less_than_twice_the_size_is_not_reduced() -> None:
+    image = draw_stripes()
+    for size in (31, 61, 100):
+        both = [PreprocessSpec(size, "bilinear", reduce).apply(image) for reduce in (False, True)]
+        assert np.array_equal(*both)
+
+
+def test_reducing_changes_a_photograph_by_little() -> None:
+    photo = decode_image(draw_photo())
+    for size in (64, 128, 224):
+        full, reduced = (PreprocessSpec(size, "bilinear", reduce).apply(photo).astype(int) for reduce in (False, True))
+        assert 0 < np.abs(full - reduced).mean() < 1
+        assert np.abs(full - reduced).max() < 24
+
+
 def test_the_image_itself_stays_as_it_is() -> None:
     image = draw_stripes()
     PreprocessSpec(20, "bilinear").apply(image)
@@ -111,6 +141,8 @@ def test_the_image_itself_stays_as_it_is() -> None:
         ({"size": 32, "filter": 2}, ValueError),
         ({"size": 32, "filter": []}, TypeError),
         ({"size": 32, "filter": {}}, TypeError),
+        ({"size": 32, "filter": "bilinear", "reduce": 1}, ValueError),
+        ({"size": 32, "filter": "bilinear", "reduce": None}, ValueError),
         ([32, "bilinear"], TypeError),
         ("bilinear", TypeError),
         (None, TypeError),

@@ -1,6 +1,7 @@
 """What an export found: the records of `lesion export`."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from lesion.records import Estimate
 
@@ -64,3 +65,69 @@ class QuantizeReport:
     candidates: list[Candidate]
     exported: ExportReport | None
     """The file that was written, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """A model file that passed every check that needs no data, and what it says about itself."""
+
+    model: str
+    name: str
+    """name@ and the first digits of the digest, as predictions carry it."""
+    bytes: int
+    sha256: str
+    format: int
+    """Of the manifest."""
+    onnx: int
+    """Version of ONNX's own format (IR)."""
+    operators: dict[str, int]
+    """Set of operators → version; "" is ONNX's own."""
+    signature: str
+    """"none"; "not checked" when there is one but no key to check it with; or "valid"."""
+    size: int
+    """Side of the square that the network sees, in pixels."""
+    labels: list[str]
+    malignant: list[str]
+    threshold: float
+    temperature: float
+    self_test_difference: float
+    """Of a probability here from the one recorded at export."""
+    self_test_tolerance: float
+    quantization: str | None
+    """The recipe; None for fp32."""
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a model file, or PyTorch, needs on this machine."""
+
+    engine: str
+    """The file's name, or "PyTorch eager"."""
+    memory: int | None
+    """Bytes at most in use of a process that loads it and answers once; None where the system does not tell."""
+    load_ms: float
+    """From nothing to ready, imports not included."""
+    file_ms: dict[str, float]
+    """From an encoded image of 600×450 to its answer: "p50" and "p99"."""
+    pixels_ms: dict[str, float]
+    """The same for ready pixels."""
+    images_per_second: dict[str, float]
+    """By batch: of ready pixels, with all threads."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkReport:
+    """How fast a model is on this machine."""
+
+    model: str
+    name: str
+    size: int
+    processor: str
+    instructions: str
+    """The best for 8-bit integers: "avx2", "avx512_vnni", …"""
+    cores: int
+    """That this process may use."""
+    versions: dict[str, str]
+    figures: list[Figures]
+    """The file first, then its quantized twin and PyTorch, as far as they are at hand."""

@@ -121,6 +121,6 @@ def try_lock(file: IO[str]) -> bool:
     return True
 
 
-def sha256(content: bytes) -> str:
+def sha256(content: bytes | memoryview) -> str:
     """The hex SHA-256 of `content`."""
     return hashlib.sha256(content).hexdigest()

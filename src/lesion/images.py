@@ -106,7 +106,7 @@ def _convert(image: Image.Image) -> Image.Image:
     if "A" in upright.getbands() or "transparency" in upright.info:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
-    return upright.convert("RGB")
+    return upright if upright.mode == "RGB" else upright.convert("RGB")  # which copies
 
 
 def _turn(image: Image.Image) -> Image.Image:

@@ -93,7 +93,10 @@ class Manifest:
 
     def dumps(self) -> str:
         """The manifest as JSON."""
-        return json.dumps(asdict(self), allow_nan=False, sort_keys=True)
+        data = asdict(self)
+        if not self.preprocess.reduce:  # a file from before it was there stays the same when it is packed anew
+            del data["preprocess"]["reduce"]
+        return json.dumps(data, allow_nan=False, sort_keys=True)
 
     @classmethod
     def loads(cls, text: str) -> "Manifest":

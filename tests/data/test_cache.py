@@ -76,7 +76,9 @@ def test_a_file_that_was_only_touched_is_not_decoded_again(rows: list[Row], tmp_
 
 
 @pytest.mark.parametrize(
-    "spec", [PreprocessSpec(24, "bilinear"), PreprocessSpec(32, "bicubic")], ids=["size", "filter"]
+    "spec",
+    [PreprocessSpec(24, "bilinear"), PreprocessSpec(32, "bicubic"), PreprocessSpec(32, "bilinear", reduce=True)],
+    ids=["size", "filter", "reduce"],
 )
 def test_another_geometry_has_a_file_of_its_own(
     spec: PreprocessSpec, rows: list[Row], tmp_path: Path, decoded: list[str]

@@ -26,7 +26,7 @@ from lesion.errors import ImageError  # noqa: E402
 from lesion.preprocess import PreprocessSpec  # noqa: E402
 from lesion.taxonomy import Taxonomy  # noqa: E402
 
-SPEC = PreprocessSpec(32, "bilinear")
+SPEC = PreprocessSpec(32, "bilinear", reduce=True)
 IN_MEMORY, ON_DEMAND = 4.0, 0.0
 
 

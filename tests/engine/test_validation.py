@@ -12,7 +12,7 @@ from lesion.engine.validation import Validation, sample_training
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Silent
 
-SPEC = PreprocessSpec(32, "bilinear")
+SPEC = PreprocessSpec(32, "bilinear", reduce=True)
 
 
 @pytest.fixture

@@ -5,17 +5,32 @@ from typing import Annotated
 
 import typer
 
-from lesion.cli.options import Json, Runs
+from lesion.cli.options import Json, Runs, Signer
+from lesion.errors import ConfigError
 
 
 def export(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A run folder. Default: the newest finished run.", show_default=False),
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]",
+            help="A run folder or, for --verify, --benchmark and --sign, a model file. Default: the newest run.",
+            show_default=False,
+        ),
     ] = None,
     quantize: Annotated[
         bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx that answers as well.")
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check a model file: seal, manifest, graph, self-test; say what it is.")
+    ] = False,
+    benchmark: Annotated[
+        bool, typer.Option("--benchmark", help="Measure a model file on this machine, beside PyTorch if it is there.")
+    ] = False,
+    sign: Annotated[
+        Path | None, typer.Option(metavar="KEY", help="Sign a model file with an Ed25519 key.", show_default=False)
+    ] = None,
+    signer: Signer = None,
     runs: Runs = Path("runs"),
     as_json: Json = False,
 ) -> None:
@@ -23,6 +38,20 @@ def export(
 
     Example: lesion export --quantize
     """
+    if sum((quantize, verify, benchmark, sign is not None)) > 1:
+        raise ConfigError("--quantize, --verify, --benchmark and --sign each go alone", hint="one after the other")
+    if signer is not None and not verify:
+        raise ConfigError("--signer goes with --verify", hint="to sign a file: lesion export --sign KEY MODEL")
+    if benchmark:
+        measure(target, runs, as_json)
+    elif verify or sign is not None:
+        check_file(target, runs, sign, signer, as_json)
+    else:
+        export_run(target, runs, quantize, as_json)
+
+
+def export_run(target: str | None, runs: Path, quantize: bool, as_json: bool) -> None:
+    """Write a run's model file, or its quantized twin."""
     from lesion.cli.bars import Bars
     from lesion.cli.render import show
     from lesion.extras import need
@@ -32,5 +61,33 @@ def export(
     from lesion.engine.export import export_run
     from lesion.engine.quantization.search import quantize_run
 
-    chosen = find_run(run, runs)
+    chosen = find_run(None if target is None else Path(target), runs)
     show((quantize_run if quantize else export_run)(chosen, Bars()), as_json)
+
+
+def check_file(target: str | None, runs: Path, key: Path | None, signer: Path | None, as_json: bool) -> None:
+    """Verify a model file, or sign it; neither needs torch."""
+    from lesion.cli.reference import find_target
+    from lesion.cli.render import show
+    from lesion.inference.verification import sign, verify
+    from lesion.remote import is_remote
+    from lesion.signature import Signer
+
+    if key is not None and target is not None and is_remote(target):
+        raise ConfigError(f"{target} is signed where it lies", hint="sign a file of this machine, then upload it")
+    path = find_target(target, runs).path
+    if key is not None:
+        show(sign(path, key), as_json)
+    else:
+        show(verify(path, Signer.read(signer) if signer else None), as_json)
+
+
+def measure(target: str | None, runs: Path, as_json: bool) -> None:
+    """Print how fast a model file is here."""
+    from lesion.cli.bars import Bars
+    from lesion.cli.reference import find_target
+    from lesion.cli.render import show
+    from lesion.engine.benchmark import benchmark
+
+    found = find_target(target, runs)
+    show(benchmark(found.path, found.run, Bars()), as_json)

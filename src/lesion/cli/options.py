@@ -15,6 +15,10 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Signer = Annotated[
+    Path | None,
+    typer.Option(metavar="PUB", help="An Ed25519 public key that must have signed the model.", show_default=False),
+]
 Runs = Annotated[Path, typer.Option(help="The folder of run folders, where the newest one is looked for.")]
 Files = Annotated[
     list[Path] | None,

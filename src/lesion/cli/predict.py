@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lesion.cli.options import Json, Model, Runs
+from lesion.cli.options import Json, Model, Runs, Signer
 from lesion.cli.runs.opening import Location
 from lesion.errors import ConfigError, DataError
 
@@ -74,6 +74,7 @@ class Request:
     cluster: str | None
     tta: bool
     as_json: bool
+    signer: Path | None
 
 
 def predict(
@@ -90,6 +91,7 @@ def predict(
     batch: Batch = 4,
     cluster: Cluster = None,
     tta: Tta = False,
+    signer: Signer = None,
     as_json: Json = False,
 ) -> None:
     """Classify images as malignant or benign.
@@ -103,7 +105,8 @@ def predict(
         from lesion.inference.bulk.formats import choose_format
 
         form = choose_format(output, form)
-    request = Request(list(images or ()), output, form, column, resume, watch, threads, batch, cluster, tta, as_json)
+    words = list(images or ())
+    request = Request(words, output, form, column, resume, watch, threads, batch, cluster, tta, as_json, signer)
     _check(request)
     (_predict_one if _is_single(request) else _predict_many)(request, find_target(model, runs, store).path)
 
@@ -144,7 +147,7 @@ def _predict_one(request: Request, model: Path) -> None:
     from lesion.cli.render import show_predictions
     from lesion.inference.predictor import Predictor
 
-    predictor = Predictor.load(model, request.threads, request.tta)
+    predictor = Predictor.load(model, request.threads, request.tta, signer=request.signer)
     show_predictions([predictor.predict(Path(request.words[0]))], predictor, request.form == "json")
 
 
@@ -157,7 +160,7 @@ def _predict_many(request: Request, model: Path) -> None:
 
     check_words(request.words, request.column)
     # One thread: as many images are in work at once as there are processors.
-    predictor = Predictor.load(model, 1, request.tta)
+    predictor = Predictor.load(model, 1, request.tta, signer=request.signer)
     shown = request.watch is None and "-" not in request.words and sys.stderr.isatty() and request.form is not None
     with closing(_open(request, predictor)) as output:
         earlier = output.earlier if isinstance(output, FileOutput) else None
@@ -196,9 +199,13 @@ def _choose_answering(request: Request, predictor: "Predictor", model: Path) -> 
 
     if request.cluster is None:
         return on_this_machine
+    from lesion.files import sha256
     from lesion.inference.cluster import Cluster
 
-    return Cluster.join(request.cluster, model.read_bytes(), request.threads, request.batch, request.tta).answer
+    content = model.read_bytes()
+    if sha256(content) != predictor.artifact.digest:  # the workers trust what they are handed
+        raise DataError(f"{model} changed while it was being read", hint="try again")
+    return Cluster.join(request.cluster, content, request.threads, request.batch, request.tta).answer
 
 
 def _end(request: Request, predictor: "Predictor", job: "Job") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
-from lesion.exports import ExportReport, QuantizeReport
+from lesion.exports import BenchmarkReport, ExportReport, QuantizeReport, VerifyReport
 from lesion.records import (
     NOTICE,
     AuditReport,
@@ -176,6 +176,42 @@ def _(record: ExportReport) -> None:
         print(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
     _figures(record.validation)
     log.info("next: lesion eval --model %s", record.model)
+
+
+@_print.register
+def _(record: VerifyReport) -> None:
+    facts, sets = record.provenance, {name or "onnx": version for name, version in record.operators.items()}
+    print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, intact")
+    rows = [
+        ("sha256", record.sha256),
+        ("signature", record.signature),
+        ("format", f"{record.format}, ONNX {record.onnx}, " + ", ".join(f"{each} {sets[each]}" for each in sets)),
+        (
+            "self-test",
+            f"differs by {record.self_test_difference:.1e}, at most {record.self_test_tolerance:.0e} expected",
+        ),
+        ("input", f"{record.size} px, {record.quantization or 'fp32'}"),
+        ("answers", f"{', '.join(record.labels)}; malignant: {', '.join(record.malignant)}"),
+        ("malignant from", f"{record.threshold:.4f}, temperature {record.temperature:.3f}"),
+        *((name, str(facts[name])) for name in ("lesion", "exported", "run", "data", "split") if name in facts),
+    ]
+    for name, value in rows:
+        print(f"  {name:<14} {_printable(value)}")
+
+
+@_print.register
+def _(record: BenchmarkReport) -> None:
+    print(f"{record.model}: {record.name}, {record.size} px")
+    versions = ", ".join(f"{name} {each}" for name, each in record.versions.items())
+    print(f"{record.cores} cores of {record.processor} ({record.instructions}), {versions}")
+    batches = list(record.figures[0].images_per_second)
+    rows = [["", "a file, ms", "p99", "pixels, ms", "p99", *(f"×{each}, 1/s" for each in batches), "load, ms", "MiB"]]
+    for each in record.figures:
+        rates = [f"{each.images_per_second[batch]:.0f}" for batch in batches]
+        times = [f"{value:.2f}" for pair in (each.file_ms, each.pixels_ms) for value in (pair["p50"], pair["p99"])]
+        memory = "–" if each.memory is None else f"{each.memory / 2**20:.0f}"
+        rows.append([each.engine, *times, *rates, f"{each.load_ms:.0f}", memory])
+    print_table(rows)
 
 
 @_print.register

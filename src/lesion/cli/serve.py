@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from lesion.config.serving import ServeConfig
     from lesion.serve.sources import Source
+    from lesion.signature import Signer
 
 
 def serve(
@@ -80,22 +81,26 @@ def build(settings: "ServeConfig", model: str | None, runs: Path, store: str | N
     """The application with its models, in the process that is to serve them."""
     from lesion.serve.app import create_app
     from lesion.serve.reload import open_models
+    from lesion.signature import Signer
 
-    slot, reloader = open_models(settings, find_source(model, runs, store), lambda word: find_source(word, runs, store))
+    signer = Signer.read(settings.signer) if settings.signer else None
+    slot, reloader = open_models(
+        settings, find_source(model, runs, store, signer), lambda word: find_source(word, runs, store, signer)
+    )
     return create_app(slot, settings, reloader)
 
 
-def find_source(word: str | None, runs: Path, store: str | None) -> "Source":
+def find_source(word: str | None, runs: Path, store: str | None, signer: "Signer | None" = None) -> "Source":
     """Where the model that is meant comes from; an alias is looked up again later, the newest run is not."""
     from lesion.cli.reference import find_target, is_reference
     from lesion.remote import is_remote
     from lesion.serve.sources import DepotSource, FileSource, RegistrySource
 
     if word is not None and is_remote(word):
-        return DepotSource(word)
+        return DepotSource(word, signer)
     if word is not None and is_reference(word):
-        return RegistrySource(word, store, runs)
-    return FileSource(find_target(word, runs, store).path)
+        return RegistrySource(word, store, runs, signer)
+    return FileSource(find_target(word, runs, store).path, signer)
 
 
 def print_token(name: str) -> None:

@@ -51,6 +51,8 @@ class ServeConfig:
     """PEM file with the TLS certificate chain; with `key`."""
     key: str | None = None
     """PEM file with the certificate's private key."""
+    signer: str | None = None
+    """PEM file of the Ed25519 public key that every model must be signed with; null takes unsigned ones, too."""
     traces: str | None = None
     """http://HOST:4318 of an OpenTelemetry collector that every request is told to; null tells none."""
     watch_s: float = knob(2.0, at_least=0)

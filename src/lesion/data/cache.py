@@ -82,7 +82,7 @@ def open_cache(
         ImageError, NotFoundError: an image cannot be used; it is named.
         OutputError: the folder cannot be written, or the disk is full.
     """
-    path = folder / f"{spec.size}-{spec.filter}.npy"
+    path = folder / f"{spec.size}-{spec.filter}{'-reduced' if spec.reduce else ''}.npy"
     cache = _read(path, spec, workers)
     fresh = {row.image_id: entry for row in rows if (entry := _find_fresh(row, cache.entries))}
     if list(fresh.items()) == list(cache.entries.items()) and len(fresh) == len(rows) == len(cache.pixels):

@@ -68,7 +68,7 @@ class LesionData(L.LightningDataModule):
     def __init__(self, config: Config, dataset: split.Dataset, progress: Progress | None = None) -> None:
         super().__init__()
         self.config = config
-        spec = PreprocessSpec(config.preprocess.size, config.preprocess.filter)
+        spec = PreprocessSpec(**vars(config.preprocess))
         taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
         rows = subsample(dataset.members["train"], config.data.subsample, config.data.split_seed)
         cache = dataset.open_cache(spec, config.data.workers, progress)

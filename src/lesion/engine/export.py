@@ -120,7 +120,7 @@ def trace(net: Deployed, size: int) -> bytes:
 def make_artifact(graph: bytes, config: Config, validation: Validation, provenance: dict[str, Any]) -> Artifact:
     """Fit to validation all that the manifest holds, record what `graph` answers, and pack both."""
     taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
-    spec = PreprocessSpec(config.preprocess.size, config.preprocess.filter)
+    spec = PreprocessSpec(**vars(config.preprocess))
     blank = Manifest(
         name=config.model.tier if config.model.tier != "efficientnet" else f"efficientnet-{config.model.variant}",
         taxonomy=taxonomy,

@@ -48,4 +48,4 @@ def sample_training(dataset: Dataset, config: Config, count: int, progress: Prog
 
 
 def _spec(config: Config) -> PreprocessSpec:
-    return PreprocessSpec(config.preprocess.size, config.preprocess.filter)
+    return PreprocessSpec(**vars(config.preprocess))

@@ -19,6 +19,7 @@ from lesion.inference.explain import to_heat
 from lesion.inference.threads import usable_cpus
 from lesion.manifest import Manifest
 from lesion.records import Prediction
+from lesion.signature import Signer
 
 Source = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
@@ -53,13 +54,21 @@ class Predictor:
         _check_graph(self._session, self.manifest)
 
     @classmethod
-    def load(cls, path: str | Path, threads: int = 0, tta: bool = False, self_test: bool = True) -> "Predictor":
+    def load(
+        cls,
+        path: str | Path,
+        threads: int = 0,
+        tta: bool = False,
+        self_test: bool = True,
+        signer: str | Path | None = None,
+    ) -> "Predictor":
         """Read, verify, start and self-test the model file at `path`.
 
-        Raises NotFoundError, ArtifactError (not ours, damaged, newer) or CheckFailed (answers differ here from
-        those recorded at export).
+        With `signer`, a PEM file of an Ed25519 public key, it must be signed with that key. Raises NotFoundError,
+        ArtifactError (not ours, damaged, newer, not signed so) or CheckFailed (answers differ here from those
+        recorded at export).
         """
-        predictor = cls(Artifact.read(Path(path)), threads, tta)
+        predictor = cls(Artifact.read(Path(path), Signer.read(signer) if signer else None), threads, tta)
         if self_test:
             predictor.run_self_test()
         return predictor
@@ -69,8 +78,11 @@ class Predictor:
         """name@sha of the file that answers."""
         return self.artifact.identity
 
-    def run_self_test(self) -> None:
-        """CheckFailed when the drawn test image gets other probabilities than at export; also warms up."""
+    def run_self_test(self) -> float:
+        """How far a probability of the drawn test image is from the one recorded at export; also warms up.
+
+        CheckFailed when that is more than the manifest allows.
+        """
         pixels = self.manifest.preprocess.apply(draw_test_image())
         answer = to_probabilities(self._run([LOGITS], pixels[None])[0], self.manifest.temperature)[0]
         test = self.manifest.self_test
@@ -81,6 +93,7 @@ class Predictor:
                 f"recorded at export, at most {test.tolerance:.2g} expected",
                 hint="export the model again on this machine, or use the fp32 file",
             )
+        return difference
 
     def run(self, pixels: Pixels, maps: bool = False) -> Answers:
         """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from lesion.artifact import Artifact
 from lesion.depot import Address, Depot, find_mark
 from lesion.errors import LesionError
+from lesion.signature import Signer
 
 EVERY_S = 30.0  # between two questions to an object store, which charges for each
 
@@ -28,6 +29,8 @@ class FileSource:
     """A file that another one may take the place of."""
 
     path: Path
+    signer: Signer | None = None
+    """Who has to vouch for it; None: nobody."""
 
     def look(self) -> Hashable:
         """See `Source`."""
@@ -35,7 +38,7 @@ class FileSource:
 
     def read(self) -> Artifact:
         """See `Source`."""
-        return Artifact.read(self.path)
+        return Artifact.read(self.path, self.signer)
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class DepotSource:
     """A model at an address, where another one may be put; one with a digest stays the same."""
 
     word: str
+    signer: Signer | None = None
     depot: Depot = field(default_factory=Depot)
     _seen: Hashable = None
     _next: float = 0.0
@@ -64,7 +68,7 @@ class DepotSource:
 
     def read(self) -> Artifact:
         """See `Source`; while the store is away, the copy from before."""
-        return Artifact.read(self.depot.fetch(self.word))
+        return Artifact.read(self.depot.fetch(self.word), self.signer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class RegistrySource:
     reference: str
     store: str | None
     runs: Path
+    signer: Signer | None = None
 
     def look(self) -> Hashable:
         """See `Source`."""
@@ -88,7 +93,7 @@ class RegistrySource:
         from lesion.tracking.registry import Registry
 
         with Registry.open(self.store, self.runs, "read") as registry:
-            return Artifact.read(registry.locate(registry.find(self.reference)))
+            return Artifact.read(registry.locate(registry.find(self.reference)), self.signer)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

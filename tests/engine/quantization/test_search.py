@@ -3,7 +3,9 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -15,6 +17,7 @@ from lesion.engine.quantization.search import mark_front, quantize_run, refuse
 from lesion.errors import DataError
 from lesion.exports import Candidate
 from lesion.inference.predictor import Predictor
+from lesion.machine import find_instructions
 from lesion.records import Estimate
 from lesion.run import Run
 
@@ -71,7 +74,7 @@ class TestOnARun:
             Recipe("int8", ranges="Entropy"),
             Recipe("int8 weights only", weights_only=True, operators=("Conv", "Gemm")),
         ]
-        monkeypatch.setattr(search, "RECIPES", recipes)
+        monkeypatch.setattr(search, "choose_recipes", lambda _: recipes)
         monkeypatch.setattr(search, "race", lambda *_: (5.0, 2.0))
 
     def test_the_best_admissible_one_is_written(self, run_copy: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,6 +88,7 @@ class TestOnARun:
         facts = Predictor.load(run_copy.quantized).manifest.provenance["quantization"]
         assert facts["source"] == Artifact.read(run_copy.model).digest
         assert facts["recipe"] == "int8"
+        assert facts["measured_on"]["instructions"] == find_instructions()
         assert facts["speedup"] == report.candidates[1].speedup
         assert "QuantizeLinear" in {node.op_type for node in onnx.load(run_copy.quantized).graph.node}
         assert [each["name"] for each in json.loads(run_copy.quantization.read_text())["candidates"]] == [
@@ -98,10 +102,37 @@ class TestOnARun:
         assert (report.chosen, report.reason, report.exported) == ("fp32", "fp32 is kept: worse", None)
         assert not run_copy.quantized.exists()
 
+    def test_a_twin_that_answers_worse_is_refused_however_fast_it_is(
+        self, run_copy: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def break_it(graph: bytes, *_: object) -> bytes:
+            """The same network, but for the sign of what it says."""
+            model = onnx.load_from_string(graph)
+            (last,) = [node for node in model.graph.node if "logits" in node.output]
+            last.output[list(last.output).index("logits")] = "opposite"
+            model.graph.node.append(onnx.helper.make_node("Neg", ["opposite"], ["logits"]))
+            return bytes(model.SerializeToString())
+
+        honest = search.Validation.of
+
+        def agree(*words: Any) -> search.Validation:
+            """Validation images that the fp32 file is right about, all of them."""
+            validation = honest(*words)
+            malignant = Predictor.load(run_copy.model).malignant(validation.pixels)
+            return replace(validation, malignant=malignant > np.median(malignant))
+
+        monkeypatch.setattr(search.Validation, "of", agree)
+        monkeypatch.setattr(search, "quantize_graph", break_it)
+        report = quantize_run(run_copy)
+        assert report.chosen == "fp32"
+        assert [str(each.refused).startswith("AUROC lower by 0.") for each in report.candidates[1:]] == [True, True]
+        assert not run_copy.quantized.exists()
+
     def test_a_recipe_that_cannot_be_built_spoils_no_other(
         self, run_copy: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(search, "RECIPES", [Recipe("impossible", ranges="Guess"), search.RECIPES[1]])
+        recipes = [Recipe("impossible", ranges="Guess"), *search.choose_recipes("any")[1:]]
+        monkeypatch.setattr(search, "choose_recipes", lambda _: recipes)
         assert [each.name for each in quantize_run(run_copy).candidates] == ["fp32", "int8 weights only"]
 
     def test_what_is_clearly_slower_is_not_asked_for_answers(

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 import onnx
 
-ARITHMETIC = ("Conv", "Gemm", "MatMul", "Add", "Mul", "Sigmoid", "GlobalAveragePool", "ReduceMean", "MaxPool", "Concat")
-CONVOLUTIONS = ("Conv", "Gemm", "MatMul")
+from lesion.machine import EXACT
+
+PRODUCTS = ("Conv", "Gemm", "MatMul")
+# ReLU costs nothing behind a convolution, as the lower end of its range; left out, it is computed in floating point.
+CONVOLUTIONS = (*PRODUCTS, "Relu")
+ARITHMETIC = (*CONVOLUTIONS, "Add", "Mul", "Sigmoid", "GlobalAveragePool", "ReduceMean", "MaxPool", "Concat")
 Nodes = Sequence[onnx.NodeProto]
 
 
@@ -21,7 +25,9 @@ class Recipe:
     ranges: str = "MinMax"
     """How ranges of activations are found: MinMax, Entropy or Percentile (Wu et al. 2020, arXiv:2004.09602)."""
     seven_bits: bool = False
-    """Weights of 7 bits: processors without VNNI add products in 16 bits, which full weights overflow."""
+    """Weights of 7 bits, whose products never overflow 16 bits."""
+    unsigned: bool = False
+    """Weights in uint8, which processors widen before they multiply: no overflow either, but half the speed."""
     weights_only: bool = False
     """Weights are stored in int8 and computed with in floating point: a quarter of the file, the same speed."""
 
@@ -64,17 +70,30 @@ def leave_second_half(nodes: Nodes) -> set[str]:
 RECIPES = (
     Recipe("int8"),
     Recipe("int8, convolutions only", operators=CONVOLUTIONS),
-    Recipe("int8, 7-bit weights", seven_bits=True),
     Recipe("int8, percentile ranges", ranges="Percentile"),
     Recipe("int8, entropy ranges", ranges="Entropy"),
     Recipe("int8, but depthwise", leave=leave_depthwise),
     Recipe("int8, but squeeze-and-excitation", leave=leave_squeezes),
     Recipe("int8, but first and last layer", leave=leave_ends),
-    Recipe("int8, 7-bit weights, but first and last layer", leave=leave_ends, seven_bits=True),
     Recipe("int8, second half", leave=leave_first_half),
     Recipe("int8, first half", leave=leave_second_half),
-    Recipe("int8 weights only", operators=CONVOLUTIONS, weights_only=True),
+    Recipe("int8, 7-bit weights", seven_bits=True),
+    Recipe("int8, 7-bit weights, but first and last layer", leave=leave_ends, seven_bits=True),
+    Recipe("int8, 7-bit weights, percentile ranges", ranges="Percentile", seven_bits=True),
+    Recipe("int8, 7-bit weights, second half", leave=leave_first_half, seven_bits=True),
+    Recipe("int8, unsigned weights", unsigned=True),
+    Recipe("int8, unsigned weights, but first and last layer", leave=leave_ends, unsigned=True),
+    Recipe("int8 weights only", operators=PRODUCTS, weights_only=True),
 )
+
+
+def choose_recipes(instructions: str) -> list[Recipe]:
+    """Those that make sense for a processor's `instructions`, as `machine.find_instructions` calls them.
+
+    Without products of 8 bits into 32, as VNNI has, signed weights of 8 bits overflow: the answers get worse there and
+    there alone. What avoids it is no use elsewhere.
+    """
+    return [each for each in RECIPES if not (instructions in EXACT and (each.seven_bits or each.unsigned))]
 
 
 def _group(node: onnx.NodeProto) -> int:

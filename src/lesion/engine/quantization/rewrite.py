@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from lesion.engine.quantization.recipe import CONVOLUTIONS, Recipe
+from lesion.engine.quantization.recipe import PRODUCTS, Recipe
 
 Pixels = npt.NDArray[np.uint8]
 MOST_FOR_HISTOGRAMS = 64  # images; a histogram of every activation is kept of each
@@ -61,8 +61,9 @@ def quantize_graph(graph: bytes, calibration: Pixels, recipe: Recipe) -> bytes:
             per_channel=True,
             reduce_range=recipe.seven_bits,
             activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
+            weight_type=QuantType.QUInt8 if recipe.unsigned else QuantType.QInt8,
             calibrate_method=getattr(CalibrationMethod, recipe.ranges),
+            extra_options={"WeightSymmetric": True},
         )
         return paths[2].read_bytes()
 
@@ -79,10 +80,14 @@ def find_ancestors(model: onnx.ModelProto, output: str) -> list[onnx.NodeProto]:
 
 
 def _store_weights(graph: bytes) -> bytes:
-    """Keep the weights of convolutions and linear layers in int8, per output channel, behind a DequantizeLinear."""
+    """Keep the weights of convolutions and linear layers in int8, per output channel.
+
+    They become floating point again by a Cast and a Mul, which onnxruntime computes once, when it loads the file. A
+    DequantizeLinear it would keep, and compute for each image.
+    """
     model = onnx.ModelProto.FromString(graph)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    wanted = {node.input[1]: _find_channels(node) for node in model.graph.node if node.op_type in CONVOLUTIONS}
+    wanted = {node.input[1]: _find_channels(node) for node in model.graph.node if node.op_type in PRODUCTS}
     nodes = []
     for name, axis in wanted.items():
         if name not in weights or weights[name].data_type != onnx.TensorProto.FLOAT:
@@ -96,10 +101,11 @@ def _store_weights(graph: bytes) -> bytes:
         model.graph.initializer.extend(
             [
                 numpy_helper.from_array(small, f"{name}.int8"),
-                numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"),
+                numpy_helper.from_array(scale.reshape(shape).astype(np.float32), f"{name}.scale"),
             ]
         )
-        nodes.append(helper.make_node("DequantizeLinear", [f"{name}.int8", f"{name}.scale"], [name], axis=axis))
+        nodes.append(helper.make_node("Cast", [f"{name}.int8"], [f"{name}.whole"], to=onnx.TensorProto.FLOAT))
+        nodes.append(helper.make_node("Mul", [f"{name}.whole", f"{name}.scale"], [name]))
     for node in reversed(nodes):
         model.graph.node.insert(0, node)
     return bytes(model.SerializeToString())

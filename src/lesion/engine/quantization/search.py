@@ -13,7 +13,7 @@ from lesion.data.split import open_dataset
 from lesion.engine.export import make_artifact, save
 from lesion.engine.parity import Parity, compare, measure_latency, run_batches
 from lesion.engine.quantization.memory import measure_memory
-from lesion.engine.quantization.recipe import RECIPES, Recipe
+from lesion.engine.quantization.recipe import Recipe, choose_recipes
 from lesion.engine.quantization.rewrite import quantize_graph
 from lesion.engine.validation import Validation, sample_training
 from lesion.errors import DataError, brief
@@ -21,6 +21,7 @@ from lesion.exports import Candidate, QuantizeReport
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
 from lesion.inference.predictor import Predictor
+from lesion.machine import find_instructions, name_processor
 from lesion.metrics import estimate_auroc_loss
 from lesion.progress import Progress, Silent, track
 from lesion.records import Estimate, to_json
@@ -55,8 +56,16 @@ def quantize_run(run: Run, progress: Progress | None = None) -> QuantizeReport:
         )
     bench = Bench(source, config, Validation.of(dataset, config, show))
     tried: dict[str, tuple[Candidate, Artifact, Parity | None]] = {}
-    for recipe in track(show, RECIPES, len(RECIPES), "quantize"):
-        facts = {"recipe": recipe.name, "calibration_images": len(calibration), "source": source.digest}
+    instructions = find_instructions()
+    machine = {"processor": name_processor(), "instructions": instructions}
+    recipes = choose_recipes(instructions)
+    for recipe in track(show, recipes, len(recipes), "quantize"):
+        facts = {
+            "recipe": recipe.name,
+            "calibration_images": len(calibration),
+            "source": source.digest,
+            "measured_on": machine,
+        }
         try:
             graph = quantize_graph(source.graph, calibration, recipe)
             tried[recipe.name] = bench.judge(recipe, graph, facts)
