@@ -276,6 +276,14 @@ def test_a_folder_that_cannot_be_remembered_is_refused(folder: str, tiny: Path) 
     assert "word" not in caught.value.message
 
 
+def test_what_lies_in_a_store_can_be_registered(bucket: type[Bucket], depot: Depot, cli: Cli, tmp_path: Path) -> None:
+    words = ["models", "register", PLACE, "--name", "ham", "--runs", tmp_path / "runs", "--json"]
+    outcome = cli(*words, "--artifacts", "memory://bucket/models")
+    assert outcome.code == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert (found["sha256"], found["lineage"]["file"]) == (SHA, f"memory://bucket/models/{SHA}.onnx#sha256={SHA}")
+
+
 def test_the_library_and_the_command_line_take_addresses(
     bucket: type[Bucket], depot: Depot, cli: Cli, tmp_path: Path
 ) -> None:

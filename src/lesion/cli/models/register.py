@@ -11,8 +11,10 @@ from lesion.cli.runs.opening import Folder, Location
 
 def register(
     model: Annotated[
-        Path | None,
-        typer.Argument(help="A run folder or a model file. Default: the newest finished run.", show_default=False),
+        str | None,
+        typer.Argument(
+            help="A run folder, a model file, or its address. Default: the newest finished run.", show_default=False
+        ),
     ] = None,
     *,
     name: Annotated[str, typer.Option(help="The name that gets a new version.", show_default=False)],
@@ -35,9 +37,14 @@ def register(
     from lesion.cli.models.opening import open_registry
     from lesion.cli.models.tables import print_registered
     from lesion.cli.settings import merge
+    from lesion.depot import Depot
+    from lesion.remote import is_remote
     from lesion.run import find_model
 
     merged = merge(None, config, env, {"tracking.artifacts": artifacts})
-    path = find_model(model, runs or Path(merged.runs))
+    if model is not None and is_remote(model):
+        path = Depot().fetch(model)
+    else:
+        path = find_model(None if model is None else Path(model), runs or Path(merged.runs))
     with open_registry(runs, store, config, env, "create") as registry:
         print_registered(registry.register(path, name, merged.tracking.artifacts), as_json)
