@@ -1,20 +1,29 @@
 """What only Unix has is asked for behind a guard; what Windows does instead, simulated."""
 
 import ast
+import errno
+import multiprocessing
 import os
+import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache as cache_calls
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from lesion import files
+from lesion.artifact import Artifact
 from lesion.data import cache
+from lesion.errors import CheckFailed
 from lesion.files import rename, try_lock, write_atomic
-from tests.conftest import REPO
+from lesion.inference.bulk.outputs import FileOutput
+from lesion.inference.predictor import Predictor, draw_test_image
+from tests.conftest import GOLDEN, REPO
 
 SOURCES = sorted((REPO / "src").rglob("*.py"))
 parse = cache_calls(lambda path: ast.parse(path.read_text("utf-8")))
@@ -161,8 +170,6 @@ def test_windows_maps_nothing_that_is_to_be_renamed(windows: None, tmp_path: Pat
 
 
 def test_a_run_is_locked_by_windows_own_lock(windows: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
     taken: list[int] = []
 
     def locking(handle: int, mode: int, count: int) -> None:
@@ -174,6 +181,69 @@ def test_a_run_is_locked_by_windows_own_lock(windows: None, monkeypatch: pytest.
     with (tmp_path / "lock").open("w", encoding="utf-8") as first, (tmp_path / "lock").open("a") as second:
         assert try_lock(first)
         assert not try_lock(second)
+
+
+@pytest.mark.parametrize(("platform", "asked_by"), [("win32", "pipe"), ("linux", "signal")])
+def test_workers_are_asked_to_stop_as_their_system_can(
+    platform: str, asked_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows a signal would end them at once; `_follow` raises it in them instead, once the pipe is closed."""
+    from lesion.serve import workers
+
+    done: list[str] = []
+    process = SimpleNamespace(
+        pid=1, is_alive=lambda: True, join=lambda *_: done.append("join"), kill=lambda: done.append("kill")
+    )
+    pipe = SimpleNamespace(close=lambda: done.append("pipe"))
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(workers.os, "kill", lambda *_: done.append("signal"))
+    workers._stop([workers.Worker(process, pipe)], 1.0)
+    assert done == [asked_by, "join", "kill", "join"]
+
+
+def test_a_worker_whose_parent_is_gone_finishes_what_is_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lesion.serve import workers
+
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    caught: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: caught.append(number))
+    try:
+        workers._follow(theirs)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize(("code", "how"), [(0xC0000005, "code 0xc0000005"), (-11, "signal 11")])
+def test_a_crash_of_a_model_is_told_on_either_system(code: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lesion.serve import trial
+
+    ended = subprocess.CompletedProcess([], code, b"", b"")
+    monkeypatch.setattr(trial.subprocess, "run", lambda *_, **__: ended)
+    with pytest.raises(CheckFailed, match=f"crashed the process that tried it, with {how}"):
+        trial.try_out(Artifact.read(GOLDEN / "tiny.onnx"), 1)
+
+
+def test_what_is_flushed_to_the_disk_may_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Windows refuses to flush a file that is open for reading."""
+    fcntl = pytest.importorskip("fcntl")
+    fsync = os.fsync
+
+    def refuse(handle: int) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY and not stat.S_ISDIR(
+            os.fstat(handle).st_mode
+        ):
+            raise OSError(errno.EBADF, "open for reading")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    template = Predictor.load(GOLDEN / "tiny.onnx").predict(draw_test_image())
+    output = FileOutput(str(tmp_path / "answers.json"), "json", template)
+    output.write(template)
+    output.finish()
+    output.close()
+    assert (tmp_path / "answers.json").stat().st_size > 0
 
 
 def test_a_character_that_the_terminal_lacks_ends_no_command(tmp_path: Path) -> None:
