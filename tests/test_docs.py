@@ -95,7 +95,9 @@ def test_the_site_has_every_page_once_and_links_stay_inside() -> None:
         return [page for part in parts for page in pages(part)]
 
     named = pages(config["nav"])
-    assert sorted(named) == sorted(path.name for path in (REPO / "docs").glob("*.md"))
+    there = {path.name for path in (REPO / "docs").glob("*.md")}
+    assert not there - set(named), "not in the nav of mkdocs.yml"
+    assert sorted(named) == sorted(there)
     for name in named:  # what lies outside docs/ is not on the site
         for target in find_links((REPO / "docs" / name).read_text("utf-8")):
             assert not target.startswith("../"), f"{name}: {target}"
