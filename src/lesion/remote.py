@@ -40,13 +40,13 @@ def connect(address: str, extra: str = "store") -> tuple[Any, str]:
     return fs, path
 
 
-def upload(file: Path, address: str) -> None:
+def upload(file: Path, address: str, hint: str = "check your access") -> None:
     """Put the whole of `file` at `address`; OutputError when that fails."""
     fs, path = connect(address)
     try:
         fs.put_file(str(file), path)
     except Exception as error:
-        raise OutputError(f"cannot write {redact(address)}: {brief(error)}", hint="check your access") from error
+        raise OutputError(f"cannot write {redact(address)}: {redact(brief(error))}", hint=hint) from error
 
 
 def within(seconds: float, work: Callable[[], T], what: str, progress: Callable[[], object] = lambda: None) -> T:

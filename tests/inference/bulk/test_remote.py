@@ -89,8 +89,9 @@ def test_an_upload_that_fails_keeps_the_answers(
     output = FileOutput("memory://b/1.png/answers.csv", "csv", template)  # a file is no folder
     output.write(template)
     monkeypatch.setattr(type(bucket), "put_file", lambda *_: (_ for _ in ()).throw(OSError("no access")))
-    with pytest.raises(OutputError, match=r"cannot write memory://.*: no access"):
+    with pytest.raises(OutputError, match=r"cannot write memory://.*: no access") as caught:
         output.finish()
+    assert "--resume" in caught.value.hint
     output.close()
     assert [path.name for path in tmp_path.iterdir()] == ["answers.csv.partial"]
 
@@ -99,7 +100,7 @@ def test_what_is_missing_or_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     pytest.importorskip("fsspec")
     with pytest.raises(RemoteError, match=r"cannot use nonsense://x/a\.png"):
         remote.read("nonsense://x/a.png")
-    monkeypatch.setattr("lesion.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("lesion.remote.find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         remote.read("memory://b/1.png")
-    assert caught.value.hint == 'pip install "lesion[scale]"'
+    assert caught.value.hint == 'pip install "lesion[store]"'

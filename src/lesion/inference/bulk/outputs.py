@@ -171,7 +171,7 @@ class FileOutput:
             with self.path.open("rb") as lines:
                 WRITERS[self._form](lines, new, self._template)
             if is_remote(self.target):
-                upload(new, self.target)
+                upload(new, self.target, hint="check your access; --resume tries again")
             else:
                 with new.open("r+b") as file:  # Windows flushes only what may be written
                     os.fsync(file.fileno())
