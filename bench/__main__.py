@@ -4,6 +4,7 @@
 `python -m bench serving --native F --model F --peers F` puts servers under load; that takes minutes.
 `python -m bench inference --run F --run F --native F` measures answers against PyTorch, ONNX Runtime and Ultralytics.
 `python -m bench decoding --native F` measures ways from a JPEG to pixels.
+`python -m bench sessions --run F` measures settings of ONNX Runtime.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 `python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
 lesions, too. `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
@@ -15,7 +16,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import data, decoding, evaluation, gate, heat, inference, serving, startup, training
+from bench import data, decoding, evaluation, gate, heat, inference, serving, sessions, startup, training
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -64,6 +65,10 @@ def main() -> None:
                 print(line, flush=True)
     if "decoding" in names:
         print(*decoding.measure(words.native), sep="\n")
+    if "sessions" in names:
+        models = [path for run in words.run for path in sorted(run.glob("model*.onnx"))]
+        for line in sessions.measure(models):
+            print(line, flush=True)
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "serving" in names:

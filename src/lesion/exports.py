@@ -39,7 +39,7 @@ class Candidate:
     speedup: float
     """Against the fp32 file, timed before and after."""
     memory: int | None
-    """Bytes at most in use of a process that loads it and answers once."""
+    """Bytes at most in use of a process that loads it and answers once; None when it is clearly slower."""
     auroc_loss: Estimate
     """Against the fp32 file; negative is better."""
     validation: dict[str, float | None]

@@ -24,7 +24,7 @@ from lesion.errors import ArtifactError, NonFiniteError, brief
 from lesion.exports import ExportReport
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
-from lesion.inference.predictor import Predictor, draw_test_image
+from lesion.inference.predictor import Answers, Predictor, draw_test_image
 from lesion.manifest import Check, Conformal, Manifest, SelfTest
 from lesion.metrics import measure, point
 from lesion.models import Classifier, build, count_parameters
@@ -117,8 +117,13 @@ def trace(net: Deployed, size: int) -> bytes:
     return bytes(program.model_proto.SerializeToString())
 
 
-def make_artifact(graph: bytes, config: Config, validation: Validation, provenance: dict[str, Any]) -> Artifact:
-    """Fit to validation all that the manifest holds, record what `graph` answers, and pack both."""
+def make_artifact(
+    graph: bytes, config: Config, validation: Validation, provenance: dict[str, Any], answers: Answers | None = None
+) -> Artifact:
+    """Fit to validation all that the manifest holds, record what `graph` answers, and pack both.
+
+    `answers` are those of `graph` to validation, if they are known.
+    """
     taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
     spec = PreprocessSpec(**vars(config.preprocess))
     blank = Manifest(
@@ -134,7 +139,7 @@ def make_artifact(graph: bytes, config: Config, validation: Validation, provenan
         provenance={},
     )
     draft = Predictor(Artifact.pack(graph, blank)[0])
-    answers = run_batches(draft, validation.pixels)
+    answers = answers or run_batches(draft, validation.pixels)
     temperature = fit_temperature(answers.logits, validation.targets)
     malignant = to_malignant(to_probabilities(answers.logits, temperature), blank)
     threshold = choose_threshold(malignant, validation.malignant, config.eval.sensitivity)

@@ -13,6 +13,7 @@ from lesion.errors import CheckFailed
 from lesion.inference.decide import to_malignant, to_probabilities
 from lesion.inference.predictor import Answers, Predictor, draw_test_image
 
+Logits = npt.NDArray[np.float32]
 BATCH = 16
 
 
@@ -39,12 +40,14 @@ class Parity:
             )
 
 
-def compare(artifact: Artifact, reference: npt.NDArray[np.float32], validation: Validation) -> Parity:
-    """Run `artifact` on validation against the reference logits (n, c)."""
+def compare(artifact: Artifact, reference: Logits, validation: Validation, logits: Logits | None = None) -> Parity:
+    """Run `artifact` on validation, unless its `logits` (n, c) are known, against the reference logits."""
     predictor = Predictor(artifact)
     predictor.run_self_test()
     manifest = artifact.manifest
-    ours = to_probabilities(run_batches(predictor, validation.pixels).logits, manifest.temperature)
+    if logits is None:
+        logits = run_batches(predictor, validation.pixels).logits
+    ours = to_probabilities(logits, manifest.temperature)
     theirs = to_probabilities(reference, manifest.temperature)
     decisions = [to_malignant(each, manifest) >= manifest.threshold for each in (ours, theirs)]
     flips = int((decisions[0] != decisions[1]).sum())

@@ -83,6 +83,7 @@ class TestOnARun:
         report = quantize_run(run_copy)
         assert report.chosen == "int8"
         assert report.exported is not None
+        assert (report.candidates[1].memory is None) == (report.candidates[0].memory is None)
         assert run_copy.quantized.stat().st_size == report.exported.bytes < 0.35 * len(before)
         assert run_copy.model.read_bytes() == before
         facts = Predictor.load(run_copy.quantized).manifest.provenance["quantization"]

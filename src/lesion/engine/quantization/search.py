@@ -22,6 +22,7 @@ from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
 from lesion.inference.predictor import Predictor
 from lesion.machine import find_instructions, name_processor
+from lesion.manifest import Manifest
 from lesion.metrics import estimate_auroc_loss
 from lesion.progress import Progress, Silent, track
 from lesion.records import Estimate, to_json
@@ -98,7 +99,7 @@ class Bench:
         self.source, self.config, self.validation = source, config, validation
         predictor = Predictor(source)
         self.logits = run_batches(predictor, validation.pixels).logits
-        self.malignant = _malignant(predictor, self.logits)
+        self.malignant = _malignant(source.manifest, self.logits)
         del predictor  # threads of two sessions that wait for work slow each other down
         latency = measure_latency(Predictor(source))
         figures = source.manifest.provenance["validation"]
@@ -111,9 +112,7 @@ class Bench:
         """Measure the quantized `graph`, calibrated anew; its answers only when it is not clearly slower."""
         draft = Artifact.pack(graph, self.source.manifest)[0]
         latency, speedup = race(draft, self.source)
-        slow = Candidate(
-            recipe.name, len(graph), latency, speedup, measure_memory(draft), UNKNOWN, {}, None, None, False, SLOWER
-        )
+        slow = Candidate(recipe.name, len(graph), latency, speedup, None, UNKNOWN, {}, None, None, False, SLOWER)
         if speedup < HOPELESS:
             return slow, draft, None
         kept = {
@@ -121,15 +120,20 @@ class Bench:
             for key, value in self.source.manifest.provenance.items()
             if key not in ("parity", "validation", "quantization")
         }
-        artifact = make_artifact(graph, self.config, self.validation, {**kept, "quantization": facts})
-        parity = compare(artifact, self.logits, self.validation)
-        predictor = Predictor(artifact)
-        malignant = _malignant(predictor, run_batches(predictor, self.validation.pixels).logits)
+        answers = run_batches(Predictor(draft), self.validation.pixels)
+        artifact = make_artifact(graph, self.config, self.validation, {**kept, "quantization": facts}, answers)
+        parity = compare(artifact, self.logits, self.validation, answers.logits)
+        malignant = _malignant(artifact.manifest, answers.logits)
         truth, lesions = self.validation.malignant, self.validation.lesions
         loss = estimate_auroc_loss(self.malignant, malignant, truth, lesions)
         figures = artifact.manifest.provenance["validation"]
         candidate = replace(
-            slow, auroc_loss=loss, validation=figures, max_difference=parity.max_difference, flips=parity.flips
+            slow,
+            memory=measure_memory(artifact),  # not of the draft, whose self-test is that of another file
+            auroc_loss=loss,
+            validation=figures,
+            max_difference=parity.max_difference,
+            flips=parity.flips,
         )
         refused = refuse(candidate, self.reference, self.config.export, int(truth.sum()))
         return replace(candidate, refused=refused), artifact, parity
@@ -173,8 +177,7 @@ def mark_front(candidates: list[Candidate]) -> list[Candidate]:
     return [replace(each, front=not beaten(each)) for each in candidates]
 
 
-def _malignant(predictor: Predictor, logits: Any) -> Any:
-    manifest = predictor.manifest
+def _malignant(manifest: Manifest, logits: Any) -> Any:
     return to_malignant(to_probabilities(logits, manifest.temperature), manifest)
 
 
