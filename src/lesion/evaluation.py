@@ -2,17 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from lesion.records import Estimate
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A line with its 95 % band."""
-
-    x: tuple[float, ...]
-    y: tuple[float | None, ...]
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
+from lesion.records import Curve, Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,3 +189,6 @@ class ComparisonReport:
     differences: list[Difference]
     flipped: int
     """Images with another two-class answer."""
+    roc_a: Curve
+    roc_b: Curve
+    """1 - specificity to sensitivity."""

@@ -41,6 +41,16 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A line with the 95 % interval of each of its points; None where the data give none."""
+
+    x: tuple[float, ...]
+    y: tuple[float | None, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SynthReport:
     """A synthetic dataset that was drawn."""
 

@@ -98,11 +98,16 @@ def test_two_models_are_compared(model: Path, ham_root: Path, data: list[str], t
     assert outcome.code == 0
     assert "lesion bootstrap" in outcome.out
     assert "images are called otherwise" in outcome.out
+    assert "written to" not in outcome.err
+    page = tmp_path / "pages" / "compared.html"
+    outcome = cli("eval", "--model", model, "--compare", other, *data, "--html", page)
+    assert f"written to {page}" in outcome.err
+    assert "against" in page.read_text("utf-8")
     document = json.loads(cli("eval", "--model", model, "--compare", other, *data, "--json").out)
     assert {each["figure"] for each in document["differences"]} >= {"auroc", "lesion.auroc", "brier"}
 
 
-@pytest.mark.parametrize("words", [["--stress"], ["--tta"], ["--min", "auroc=0"], ["--html", "a.html"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["--stress"], ["--tta"], ["--min", "auroc=0"], ["--card", "a.md"]], ids=" ".join)
 def test_a_comparison_takes_no_other_wishes(words: list[str], model: Path, data: list[str], cli: Cli) -> None:
     outcome = cli("eval", "--model", model, "--compare", model, *data, *words)
     assert outcome.code == 2

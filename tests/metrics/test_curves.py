@@ -9,7 +9,8 @@ import pytest
 from sklearn import metrics as sk
 
 from lesion.errors import DataError
-from lesion.metrics import Curve, estimate_decision_curve, estimate_precision_recall, estimate_roc, net_benefit
+from lesion.metrics import estimate_decision_curve, estimate_precision_recall, estimate_roc, net_benefit
+from lesion.records import Curve
 from tests.metrics.cases import study
 
 CURVES: dict[str, Callable[..., Curve]] = {

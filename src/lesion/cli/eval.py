@@ -46,9 +46,9 @@ def evaluate(
     target = find_target(model, runs, store)
     settings = merge(overrides, config, first=[target.run.config] if target.run else [])
     if compare is not None:
-        _require_alone({"--stress": stress, "--tta": tta, "--min or --max": bounds, "--html": html, "--card": card})
+        _require_alone({"--stress": stress, "--tta": tta, "--min or --max": bounds, "--card": card})
         other = find_target(compare, runs, store)
-        show_comparison(compare_models(target.path, other.path, split, settings, Bars()), as_json)
+        show_comparison(compare_models(target.path, other.path, split, settings, Bars(), html), html, as_json)
         return
     found = measure(target.path, split, settings, Bars(), stress=stress, tta=tta, html=html, card=card)
     if not tta:

@@ -15,7 +15,6 @@ from lesion.metrics.calibration import (
 )
 from lesion.metrics.comparison import Difference, compare, delong, estimate_auroc_loss
 from lesion.metrics.curves import (
-    Curve,
     DecisionCurve,
     estimate_decision_curve,
     estimate_precision_recall,
@@ -40,7 +39,6 @@ from lesion.metrics.thresholds import threshold_for_cost, threshold_for_sensitiv
 __all__ = [
     "BINS",
     "RESAMPLES",
-    "Curve",
     "DecisionCurve",
     "DiagnosesFigures",
     "DiagnosisFigures",

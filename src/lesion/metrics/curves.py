@@ -10,19 +10,10 @@ from lesion.metrics.bootstrap import bootstrap, to_band, to_finite
 from lesion.metrics.decisions import net_benefit
 from lesion.metrics.ranking import Ranking
 from lesion.metrics.samples import Floats
+from lesion.records import Curve
 
 UNIT = np.linspace(0, 1, 201)  # the grid of shares
 THRESHOLDS = np.arange(1, 100) / 100  # the grid of threshold probabilities
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A curve with the 95 % interval of each of its points; None where the data give none."""
-
-    x: tuple[float, ...]
-    y: tuple[float | None, ...]
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, slots=True)

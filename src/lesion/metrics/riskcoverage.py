@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from lesion.metrics.bootstrap import estimate_figures
-from lesion.metrics.curves import UNIT, Curve, trace
+from lesion.metrics.curves import UNIT, trace
 from lesion.metrics.ranking import ROUNDING, Ranking
 from lesion.metrics.samples import Floats, divide
-from lesion.records import Estimate
+from lesion.records import Curve, Estimate
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from lesion.evaluation import Bin, Case, Curve, Evaluation, OperatingRow, Referral, Stress, Subgroup
+from lesion.evaluation import Bin, Case, Evaluation, OperatingRow, Referral, Stress, Subgroup
 from lesion.metrics import (
     confusion,
     estimate,
@@ -18,7 +18,7 @@ from lesion.metrics import (
     estimate_roc,
     estimate_thresholds,
 )
-from lesion.records import Estimate
+from lesion.records import Curve, Estimate
 from lesion.taxonomy import DIAGNOSES
 
 THRESHOLD = 0.15
@@ -50,12 +50,12 @@ def make_evaluation(images: int = 400, seed: int = 0) -> Evaluation:
         calibration_error_before=Estimate(0.081, 0.066, 0.095),
         diagnoses={**{name: each.figures for name, each in found.each.items()}, "macro": found.macro},
         diagnosis_counts={name: each.images for name, each in found.each.items()},
-        roc=_to_curve(estimate_roc(p, truth, lesions)),
-        precision_recall=_to_curve(estimate_precision_recall(p, truth, lesions)),
+        roc=estimate_roc(p, truth, lesions),
+        precision_recall=estimate_precision_recall(p, truth, lesions),
         reliability=_to_bins(p, truth, lesions),
         reliability_before=_to_bins(np.clip(2 * p - 0.4, 0, 1), truth, lesions),
         decision_curve={
-            "model": _to_curve(decision.model),
+            "model": decision.model,
             "all": Curve(decision.model.x, decision.everyone, flat, flat),
             "none": Curve(decision.model.x, (0.0,) * len(flat), flat, flat),
         },
@@ -95,10 +95,6 @@ def make_pictures(evaluation: Evaluation, side: int = 128) -> Pictures:
     return pictures
 
 
-def _to_curve(curve: object) -> Curve:
-    return Curve(curve.x, curve.y, curve.low, curve.high)  # type: ignore[attr-defined]
-
-
 def _to_bins(p: np.ndarray, truth: np.ndarray, lesions: list[str]) -> list[Bin]:
     found = estimate_reliability(p, truth, lesions)
     return [Bin(each.start, each.end, each.images, each.probability, each.observed) for each in found]
@@ -120,7 +116,7 @@ def _make_referral(p: np.ndarray, truth: np.ndarray, lesions: list[str], metrics
     covered, referred = Estimate(0.912, 0.861, 0.951), Estimate(0.195, 0.161, 0.231)
     return Referral(
         0.9, covered, Estimate(0.897, 0.870, 0.921), referred, flags, metrics["sensitivity"], metrics["specificity"],
-        Estimate(0.021, 0.004, 0.048), _to_curve(risk.curve), risk.area,
+        Estimate(0.021, 0.004, 0.048), risk.curve, risk.area,
     )  # fmt: skip
 
 

@@ -19,8 +19,8 @@ from lesion.engine.evaluation.charts import (
     draw_reliability,
     draw_thousand,
 )
-from lesion.evaluation import Bin, Curve
-from lesion.records import Estimate
+from lesion.evaluation import Bin
+from lesion.records import Curve, Estimate
 
 FRAME = Frame((0, 1), (0, 1), width=120, height=120, left=10, right=10, top=10, bottom=10)
 NOTHING = Estimate(None, None, None)

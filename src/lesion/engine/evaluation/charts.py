@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesion.chart import Frame, choose_ticks, draw_line
-from lesion.evaluation import Bin, Curve
+from lesion.evaluation import Bin
 from lesion.page import to_text
-from lesion.records import Estimate
+from lesion.records import Curve, Estimate
 
 TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 SQUARE = {"width": 360, "height": 330, "right": 14, "top": 14, "bottom": 40}
@@ -56,6 +56,14 @@ def is_drawable(curve: Curve) -> bool:
 def choose_inside(low: float, high: float) -> list[float]:
     """Round numbers at equal distances within [low, high]."""
     return [tick for tick in choose_ticks(low, high) if low - 1e-9 <= tick <= high + 1e-9]
+
+
+def choose_scale(estimates: Sequence[Estimate], reference: float | None) -> tuple[float, float]:
+    """A round range that holds all intervals and the reference."""
+    values = [each for estimate in estimates for each in (estimate.value, estimate.low, estimate.high)]
+    known = [each for each in (*values, reference) if each is not None]
+    ticks = choose_ticks(min(known), max(known)) if known else [0.0, 1.0]
+    return round(ticks[0], 9), round(ticks[-1], 9)
 
 
 def draw_band(frame: Frame, line: Line) -> str:

@@ -10,8 +10,10 @@ from lesion.config.load import load_config
 from lesion.config.schema import Config
 from lesion.data.partition import SPLITS
 from lesion.engine.evaluation.answers import SplitAnswers, ask, open_split
+from lesion.engine.evaluation.comparison_page import render_comparison
 from lesion.errors import DataError
 from lesion.evaluation import ComparisonReport, Difference
+from lesion.files import ensure_folder, write_atomic
 from lesion.inference.predictor import Predictor
 from lesion.manifest import Manifest
 from lesion.progress import Progress, Silent
@@ -23,14 +25,21 @@ COMPARED = ("auroc", "average_precision", "sensitivity", "specificity", "calibra
 
 
 def compare_models(
-    a: Path, b: Path, split: str = "test", config: Config | None = None, progress: Progress | None = None
+    a: Path,
+    b: Path,
+    split: str = "test",
+    config: Config | None = None,
+    progress: Progress | None = None,
+    html: Path | None = None,
 ) -> ComparisonReport:
     """What the file `a` does better than `b`, or worse, on `split`; the data are those of a's run, as in `evaluate`.
 
-    Raises DataError when no split is new to both, or when they call different diagnoses malignant. Errors as in
-    `evaluate`.
+    A page for a reader goes to `html`, if given. Raises DataError when no split is new to both, or when they call
+    different diagnoses malignant. Errors as in `evaluate`.
     """
     lookup(dict.fromkeys(SPLITS), split, "split")
+    if html:
+        ensure_folder(html.parent)
     show, run = progress or Silent(), run_of(a)
     predictors = [Predictor.load(path) for path in (a, b)]
     _require_same(a, b, *(predictor.manifest for predictor in predictors))
@@ -40,7 +49,8 @@ def compare_models(
         ask(each, rows, dataset.open_cache(each.manifest.preprocess, chosen.data.workers, show).take(rows), show)
         for each in predictors
     ]
-    return ComparisonReport(
+    rocs = [metrics.estimate_roc(each.malignant, each.truth, each.lesions) for each in answers]
+    report = ComparisonReport(
         a=predictors[0].identity,
         b=predictors[1].identity,
         split=split,
@@ -49,7 +59,12 @@ def compare_models(
         lesions=len(set(answers[0].lesions)),
         differences=find_differences(*answers),
         flipped=int((answers[0].predicted != answers[1].predicted).sum()),
+        roc_a=rocs[0],
+        roc_b=rocs[1],
     )
+    if html:
+        write_atomic(html, render_comparison(report))
+    return report
 
 
 def find_differences(a: SplitAnswers, b: SplitAnswers) -> list[Difference]:

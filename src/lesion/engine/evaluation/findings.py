@@ -11,11 +11,11 @@ from lesion.engine.evaluation.answers import SplitAnswers
 from lesion.engine.evaluation.referral import estimate_referral
 from lesion.engine.evaluation.subgroups import estimate_subgroups
 from lesion.engine.evaluation.worst import find_worst
-from lesion.evaluation import Bin, Curve, Evaluation, OperatingRow
+from lesion.evaluation import Bin, Evaluation, OperatingRow
 from lesion.inference.predictor import Pixels
 from lesion.metrics.bootstrap import count_lesions
 from lesion.progress import Progress
-from lesion.records import Estimate
+from lesion.records import Curve, Estimate
 
 THRESHOLDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 Reasons = dict[str, str]
@@ -58,8 +58,8 @@ def find_findings(
         )["ece"],
         diagnoses=diagnoses,
         diagnosis_counts=counts,
-        roc=_to_curve(metrics.estimate_roc(p, truth, lesions)),
-        precision_recall=_to_curve(metrics.estimate_precision_recall(p, truth, lesions)),
+        roc=metrics.estimate_roc(p, truth, lesions),
+        precision_recall=metrics.estimate_precision_recall(p, truth, lesions),
         reliability=_to_bins(metrics.estimate_reliability(p, truth, lesions)),
         reliability_before=_to_bins(metrics.estimate_reliability(answers.uncalibrated, truth, lesions)),
         decision_curve=_draw_decisions(metrics.estimate_decision_curve(p, truth, lesions)),
@@ -107,10 +107,6 @@ def _prefix(prefix: str, reasons: Mapping[str, str]) -> Reasons:
     return {f"{prefix}.{name}": reason for name, reason in reasons.items()}
 
 
-def _to_curve(curve: metrics.Curve) -> Curve:
-    return Curve(curve.x, curve.y, curve.low, curve.high)
-
-
 def _to_bins(bins: tuple[metrics.ReliabilityBin, ...]) -> list[Bin]:
     return [Bin(each.start, each.end, each.images, each.probability, each.observed) for each in bins]
 
@@ -119,7 +115,7 @@ def _draw_decisions(found: metrics.DecisionCurve) -> dict[str, Curve]:
     x, blank = found.model.x, (None,) * len(found.model.x)
     none = tuple(None if value is None else 0.0 for value in found.model.y)
     return {
-        "model": _to_curve(found.model),
+        "model": found.model,
         "all": Curve(x, found.everyone, blank, blank),
         "none": Curve(x, none, blank, blank),
     }

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from lesion.chart import Frame, choose_ticks
-from lesion.engine.evaluation.charts import WIDE, Line, draw_curves, draw_interval, is_drawable
+from lesion.chart import Frame
+from lesion.engine.evaluation.charts import WIDE, Line, choose_scale, draw_curves, draw_interval, is_drawable
 from lesion.engine.evaluation.markup import draw_figure, draw_section, draw_table, stack, to_paragraph
 from lesion.engine.evaluation.words import (
     MEAN,
@@ -51,7 +51,7 @@ def draw_subgroups(evaluation: Evaluation) -> str:
     if not groups:
         return draw_section("subgroups", title, to_paragraph("Nothing is recorded that tells the images apart."))
     overall = evaluation.metrics["auroc"].value
-    scale = _choose_scale([each.metrics["auroc"] for each in evaluation.subgroups], overall)
+    scale = choose_scale([each.metrics["auroc"] for each in evaluation.subgroups], overall)
     note = (
         "Dots are AUROCs, lines their 95 % intervals, the dashed line all images together. Small groups have wide "
         "intervals: one that does not reach the dashed line is worth a closer look, one that does proves nothing."
@@ -69,7 +69,7 @@ def draw_stress(evaluation: Evaluation) -> str:
     title = "Stress tests"
     if not evaluation.stress:
         return draw_section("stress", title, to_paragraph("None were run; lesion eval --stress runs them."))
-    scale = _choose_scale([each.auroc_change for each in evaluation.stress], 0.0)
+    scale = choose_scale([each.auroc_change for each in evaluation.stress], 0.0)
     note = (
         "Pictures were changed in one way each and the model asked again; changes are against the same ones as they "
         "were. Flipped: the answer turned from benign to malignant or back. Referred: the model said itself that a "
@@ -149,14 +149,6 @@ def _tell_stress(stress: Stress, scale: tuple[float, float]) -> list[str]:
         stack(stress.flipped, "flipped"),
         show_share(stress.referred),
     ]
-
-
-def _choose_scale(estimates: Sequence[Estimate], reference: float | None) -> tuple[float, float]:
-    """A round range that holds all intervals and the reference."""
-    values = [each for estimate in estimates for each in (estimate.value, estimate.low, estimate.high)]
-    known = [each for each in (*values, reference) if each is not None]
-    ticks = choose_ticks(min(known), max(known)) if known else [0.0, 1.0]
-    return round(ticks[0], 9), round(ticks[-1], 9)
 
 
 def _draw_risk(evaluation: Evaluation) -> str:

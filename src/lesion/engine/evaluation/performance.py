@@ -15,8 +15,9 @@ from lesion.engine.evaluation.charts import (
 )
 from lesion.engine.evaluation.markup import draw_figure, draw_section, draw_table, stack, to_paragraph
 from lesion.engine.evaluation.words import FIGURES, name_figure, name_path, show, show_chance, show_number, show_share
-from lesion.evaluation import Bin, Curve, Evaluation
+from lesion.evaluation import Bin, Evaluation
 from lesion.page import to_text
+from lesion.records import Curve
 
 
 def draw_figures(evaluation: Evaluation) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from lesion.engine.evaluation.answers import Bools, SplitAnswers
-from lesion.evaluation import Curve, Referral
+from lesion.evaluation import Referral
 from lesion.inference.decide import Floats
 from lesion.metrics import confusion, estimate_figures, estimate_risk_coverage, rates
 from lesion.metrics.bootstrap import count_lesions
@@ -52,8 +52,9 @@ def estimate_referral(answers: SplitAnswers) -> tuple[Referral, dict[str, str]]:
     if risk.area.low is None:
         why["referral.area"] = TOO_FEW
     flags = Counter(flag for each in answers.predictions for flag in each.flags)
-    curve = Curve(risk.curve.x, risk.curve.y, risk.curve.low, risk.curve.high)
-    return Referral(sets.coverage, **found, flags=dict(flags.most_common()), risk_coverage=curve, area=risk.area), why
+    return Referral(
+        sets.coverage, **found, flags=dict(flags.most_common()), risk_coverage=risk.curve, area=risk.area
+    ), why
 
 
 def measure_certainty(malignant: Floats, threshold: float) -> Floats:
