@@ -6,6 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 
+BILINEAR = Image.Resampling.BILINEAR
 Rng = np.random.Generator
 Change = Callable[[Rng, Image.Image], Image.Image]
 
@@ -60,10 +61,13 @@ def pixelate(rng: Rng, image: Image.Image) -> Image.Image:
 
 def shake(rng: Rng, image: Image.Image) -> Image.Image:
     """Moved while it was taken, by a tenth to a fourth of the height."""
-    steps = np.linspace(-0.5, 0.5, 25) * image.height * rng.uniform(0.1, 0.25)
+    width, height = image.size
+    rim = height // 4
+    wide = Image.fromarray(np.pad(np.asarray(image), ((rim, rim), (rim, rim), (0, 0)), "reflect"))
+    steps = np.linspace(-0.5, 0.5, 25) * height * rng.uniform(0.1, 0.25)
     turn = rng.uniform(0, np.pi)
-    way = [(float(step * np.cos(turn)), float(step * np.sin(turn))) for step in steps]
-    moved = [image.transform(image.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y)) for x, y in way]
+    corners = [(rim + step * np.cos(turn), rim + step * np.sin(turn)) for step in steps]
+    moved = [wide.resize((width, height), BILINEAR, (x, y, x + width, y + height)) for x, y in corners]
     return to_image(np.mean([np.asarray(each, float) for each in moved], axis=0))
 
 
@@ -100,6 +104,29 @@ def bleach(_: Rng, image: Image.Image) -> Image.Image:
     return image.convert("L").convert("RGB")
 
 
+def zoom(rng: Rng, image: Image.Image) -> Image.Image:
+    """Moved towards the skin while it was taken: up to a fourth to a half larger at the end."""
+    width, height = image.size
+    cuts = [(1 - 1 / factor) / 2 for factor in np.linspace(1, rng.uniform(1.25, 1.5), 25)]
+    boxes = [(cut * width, cut * height, (1 - cut) * width, (1 - cut) * height) for cut in cuts]
+    moved = [image.resize(image.size, BILINEAR, box) for box in boxes]
+    return to_image(np.mean([np.asarray(each, float) for each in moved], axis=0))
+
+
+def cut_off(rng: Rng, image: Image.Image) -> Image.Image:
+    """A file that did not arrive whole: grey from 35 to 60 % of the height on, as JPEG decoders leave it."""
+    pixels = np.asarray(image).copy()
+    pixels[int(image.height * rng.uniform(0.35, 0.6)) :] = 128
+    return Image.fromarray(pixels)
+
+
+def displace(rng: Rng, image: Image.Image) -> Image.Image:
+    """Lines out of step: each of them moved by up to a fifth of the width."""
+    pixels = np.asarray(image)
+    reach = int(image.width * rng.uniform(0.1, 0.2))
+    return Image.fromarray(np.stack([np.roll(row, rng.integers(-reach, reach + 1), axis=0) for row in pixels]))
+
+
 CHANGES: dict[str, Change] = {
     "lesions, blurred": blur,
     "lesions, JPEG quality 1 to 3": squeeze,
@@ -116,6 +143,9 @@ CHANGES: dict[str, Change] = {
     "lesions, half covered": cover,
     "lesions, other hue": turn_hue,
     "lesions, without colour": bleach,
+    "lesions, zoomed while taken": zoom,
+    "lesions, cut off in transfer": cut_off,
+    "lesions, lines displaced": displace,
 }
 
 

@@ -183,10 +183,7 @@ CHOSEN_ON = (
     "lesions, red and blue swapped",
 )  # fmt: skip
 """What the measure was chosen on."""
-NEW = (
-    "other scientific images", "signs", "patterns", "lesions, shaken", "lesions, two values a colour",
-    "lesions, pixels lost", "lesions, half covered", "lesions, other hue", "lesions, without colour",
-)  # fmt: skip
+NEW = ("lesions, zoomed while taken", "lesions, cut off in transfer", "lesions, lines displaced")
 """What was looked at only after all was decided; the remaining kinds were looked at in between."""
 
 

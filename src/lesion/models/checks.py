@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import avg_pool2d, conv2d
 
 NAMES = ("outlier", "sharpness", "brightness", "contrast")
 FLAGS = {
@@ -16,11 +16,15 @@ NOISE = 8.0  # grey levels: what sensors and compression add; without it, a shar
 SHRINKAGE = 0.01
 FLOOR = 1e-4  # of spreads before their logarithm; half a grey level is 2e-3
 BATCH = 64
+WINDOWS = 32  # along a side, in which slopes are looked at
 
 # Grey, red against green, and yellow against blue; from 0 to 255 into [0, 1].
 OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]]) / 255
 # Haar's mean and diagonal difference of 2×2 pixels.
 SQUARES = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, -1.0], [-1.0, 1.0]]]) / 4
+
+# Horizontal and vertical slope over 2×2 pixels.
+SLOPES = torch.tensor([[[[-1.0, 1.0], [-1.0, 1.0]]], [[[-1.0, -1.0], [1.0, 1.0]]]])
 
 # Of a 3×3 matrix, row by row: its diagonal, and what is above it.
 PICK = torch.eye(9)[:, [0, 4, 8, 1, 2, 5]]
@@ -56,13 +60,15 @@ class Checks(nn.Module):
 
 
 def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """What light, colours and texture uint8 pixels (n, s, s, 3) have: (n, 21), and sharpness, brightness and contrast.
+    """What light, colours and texture uint8 pixels (n, s, s, 3) have: (n, 23), and sharpness, brightness and contrast.
 
     Of the three opponent colours each, at an eighth of the resolution: mean, what the middle is above it, logarithm
     of the spread, and correlation with another; and the logarithms of the mean absolute diagonal detail of the Haar
-    wavelet at full, half and quarter resolution.
+    wavelet at full, half and quarter resolution. And how steep grey is, in windows of a 32nd of the side, in the
+    direction of least and of most change: what moved while it was taken is sharp in one direction only.
     """
     level, details, mix = pixels.permute(0, 3, 1, 2).float(), [], OPPONENT
+    slopes = _measure_slopes(level)
     for _ in range(3):
         kernel = (SQUARES[:, None, None] * mix[:, :, None, None]).flatten(0, 1)
         level, detail = conv2d(level, kernel, stride=2).split(3, dim=1)
@@ -76,8 +82,23 @@ def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
     spread = variance.sqrt()
     logarithms = (torch.cat([spread, *details], dim=1) + FLOOR).log()
     correlation = mixed * (logarithms[:, :3] @ PAIRS).exp()
-    numbers = torch.cat([mean, middle, logarithms, correlation], dim=1)
+    numbers = torch.cat([mean, middle, logarithms, correlation, slopes], dim=1)
     return numbers, torch.cat([details[1][:, :1], mean[:, :1], spread[:, :1]], dim=1)
+
+
+def _measure_slopes(pixels: Tensor) -> Tensor:
+    """Of (n, 3, h, w): (n, 2), how steep grey is in the direction of least and of most change, window by window.
+
+    The mean logarithms of the root mean square slopes, in percent of the range: the exporter takes the square of FLOOR
+    for zero and leaves it out, so that flat windows would be infinite.
+    """
+    right, down = conv2d(pixels, 100 * SLOPES * OPPONENT[0, :, None, None]).split(1, dim=1)
+    products = torch.cat([right.square(), down.square(), right * down], dim=1)
+    rights, downs, mixed = avg_pool2d(products, max(2, pixels.shape[2] // WINDOWS)).split(1, dim=1)
+    # The eigenvalues of a symmetric 2×2 matrix.
+    half, apart = (rights + downs) / 2, (((rights - downs) / 2).square() + mixed.square()).sqrt()
+    both = torch.cat([(half - apart).clamp(min=0), half + apart], dim=1)
+    return (both + FLOOR).log().mean((2, 3)) / 2
 
 
 def _add_noise(pixels: Tensor, random: torch.Generator) -> Tensor:
