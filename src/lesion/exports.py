@@ -16,7 +16,10 @@ class ExportReport:
     quantized: bool
     parity_images: int
     parity_max_difference: float
-    """Largest difference of a probability between the reference (torch; for int8 the fp32 file) and this file."""
+    """Largest difference of a probability between the reference and this file.
+
+    The reference is torch; for int8 the fp32 file; for an ensemble the mean of its members' files.
+    """
     parity_flips: int
     """Images whose decision differs from the reference."""
     validation: dict[str, float | None]
@@ -131,3 +134,36 @@ class BenchmarkReport:
     versions: dict[str, str]
     figures: list[Figures]
     """The file first, then its quantized twin and PyTorch, as far as they are at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One model of an ensemble, by itself."""
+
+    run: str
+    model: str
+    """Its identity, name@sha."""
+    sha256: str
+    bytes: int
+    latency_ms: float
+    """Median milliseconds for one image of ready pixels."""
+    auroc: Estimate
+    """On the images that the ensemble is calibrated on."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleReport:
+    """Several models in one file: what it gains over the best of them, and what it costs."""
+
+    exported: ExportReport
+    members: list[Member]
+    auroc: Estimate
+    """As the members'."""
+    best: str
+    """Run of the member with the highest AUROC."""
+    gain: Estimate
+    """AUROC of the ensemble less that of the best member, on the same resamples of lesions."""
+    slowdown: float
+    """Times the milliseconds of the best member."""
+    growth: float
+    """Times its bytes."""

@@ -1,3 +1,5 @@
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from lesion.data.duplicates import Pair
 from lesion.data.index import Row
 from lesion.data.partition import draw_split, group_lesions, name_parts, to_split
 from lesion.data.split import open_dataset
-from lesion.errors import ConfigError
+from lesion.errors import ConfigError, DataError
 
 
 def make_rows(lesions: int, dx: str = "nv") -> list[Row]:
@@ -58,6 +60,42 @@ def test_each_fold_validates_in_its_turn() -> None:
     assert [to_split(part, 0) for part in ("train", "val", "test")] == ["train", "val", "test"]
 
 
+def test_what_is_kept_apart_is_in_no_fold_and_validates_when_all_of_them_train() -> None:
+    rows = make_rows(300)
+    shares = name_parts(0.15, 0.2, 3, 0.1)
+    assert shares == {"test": 0.2, "calibration": 0.1} | dict.fromkeys(
+        ("fold0", "fold1", "fold2"), pytest.approx(0.7 / 3)
+    )
+    parts = draw_split(rows, 0.15, 0.2, 0, folds=3, calibration=0.1)
+    for name, share in shares.items():
+        assert sum(part == name for part in parts.values()) == pytest.approx(share * len(rows), abs=4)
+    splits = [[to_split(part, fold) for part in ("test", "calibration", "fold0", "fold1")] for fold in (0, None)]
+    assert splits == [["test", "calibration", "val", "train"], ["test", "val", "train", "train"]]
+
+
+def test_a_dataset_of_folds_leaves_out_what_is_kept_apart(ham_root: Path, tmp_path: Path) -> None:
+    config = DataConfig(root=str(ham_root), processed=str(tmp_path), folds=2, calibration=0.2)
+    zero, one, every = (open_dataset(replace(config, val_fold=fold)) for fold in (0, 1, None))
+    apart = {row.lesion_id for row in every.members["val"]}
+    assert apart
+    for fold in (zero, one):
+        assert not apart & {row.lesion_id for rows in fold.members.values() for row in rows}
+        assert fold.members["test"] == every.members["test"]
+    assert len({each.fingerprint for each in (zero, one, every)}) == 3
+    with pytest.raises(DataError, match=r"was drawn for calibration 0\.2, not 0\.0"):
+        open_dataset(replace(config, calibration=0.0))
+
+
+def test_a_split_from_before_anything_was_kept_apart_is_still_read(ham_copy: Path) -> None:
+    config = DataConfig(root=str(ham_copy))
+    before = open_dataset(config)
+    path = before.processed / "splits.json"
+    facts = json.loads(path.read_text())
+    del facts["calibration"]
+    path.write_text(json.dumps(facts))
+    assert open_dataset(config) == before
+
+
 def test_folds_share_one_test_and_differ_in_their_fingerprint(ham_root: Path, tmp_path: Path) -> None:
     datasets = [
         open_dataset(DataConfig(root=str(ham_root), processed=str(tmp_path), folds=3, val_fold=fold))
@@ -75,8 +113,10 @@ def test_folds_share_one_test_and_differ_in_their_fingerprint(ham_root: Path, tm
     [
         (["data.folds=1"], "at least 2 expected"),
         (["data.folds=3", "data.val_fold=3"], "less than data.folds (3) expected"),
+        (["data.folds=3", "data.val_fold=null"], "a share as data.calibration expected"),
+        (["data.folds=3", "data.calibration=0.5", "data.test=0.5"], "leave nothing for the folds"),
     ],
-    ids=["one fold", "a fold too many"],
+    ids=["one fold", "a fold too many", "nothing to validate on", "nothing left"],
 )
 def test_impossible_folds_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion.cli.render import log, print_table
+from lesion.cli.render import log, print_table, write_estimate
 from lesion.evaluation import ComparisonReport, Difference, Evaluation, Stress
 from lesion.records import NOTICE, Estimate, to_dict, to_json
 
@@ -29,7 +29,10 @@ def show_evaluation(found: Evaluation, verdicts: "Sequence[Verdict]", written: S
         f"malignant; malignant from a probability of {found.threshold:.3f} ({found.operating_point}){tta}"
     )
     print_table(
-        [["figure", "value", "95 % interval"], *([name, *_show(each)] for name, each in _find_headlines(found))]
+        [
+            ["figure", "value", "95 % interval"],
+            *([name, *write_estimate(each)] for name, each in _find_headlines(found)),
+        ]
     )
     cells = found.confusion
     print(f"malignant: {cells['tp']} found, {cells['fn']} missed; benign: {cells['tn']} cleared, {cells['fp']} alarmed")
@@ -48,7 +51,7 @@ def show_evaluation(found: Evaluation, verdicts: "Sequence[Verdict]", written: S
     log.info("%s", NOTICE)
 
 
-def show_comparison(report: ComparisonReport, as_json: bool) -> None:
+def show_comparison(report: ComparisonReport, page: Path | None, as_json: bool) -> None:
     """Figures of both, their differences and how likely chance makes such."""
     if as_json:
         print(to_json(report))
@@ -56,6 +59,7 @@ def show_comparison(report: ComparisonReport, as_json: bool) -> None:
     print(f"A {report.a}, B {report.b} on {report.split}: {report.images} images of {report.lesions} lesions")
     _print_differences(report.differences)
     print(f"{report.flipped} images are called otherwise")
+    log.info("written to %s" if page else "as a page: --html FILE", *([page] if page else []))
     log.info("%s", NOTICE)
 
 
@@ -72,11 +76,6 @@ def _find_headlines(found: Evaluation) -> list[tuple[str, Estimate]]:
     ]
 
 
-def _show(estimate: Estimate, sign: str = "") -> tuple[str, str]:
-    value = "–" if estimate.value is None else f"{estimate.value:{sign}.3f}"
-    return value, "–" if estimate.low is None else f"{estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}"
-
-
 def _print_stress(stress: Sequence[Stress]) -> None:
     known = sorted(
         (each for each in stress if each.auroc_change.value is not None), key=lambda s: s.auroc_change.value or 0
@@ -85,7 +84,13 @@ def _print_stress(stress: Sequence[Stress]) -> None:
         return
     print(f"the worst {min(WORST, len(known))} of {len(stress)} changes of the picture:")
     rows = [
-        [each.name, each.level, *_show(each.auroc_change, "+"), f"{each.flipped.value:.1%}", f"{each.referred:.1%}"]
+        [
+            each.name,
+            each.level,
+            *write_estimate(each.auroc_change, "+"),
+            f"{each.flipped.value:.1%}",
+            f"{each.referred:.1%}",
+        ]
         for each in known[:WORST]
     ]
     print_table([["change", "how", "auroc", "95 % interval", "flipped", "referred"], *rows], texts=2)
@@ -94,7 +99,8 @@ def _print_stress(stress: Sequence[Stress]) -> None:
 def _print_differences(differences: Sequence[Difference]) -> None:
     rows = [
         [
-            each.figure.replace("_", " "), _show(each.a)[0], _show(each.b)[0], *_show(each.difference, "+"),
+            each.figure.replace("_", " "), write_estimate(each.a)[0], write_estimate(each.b)[0],
+            *write_estimate(each.difference, "+"),
             "–" if each.p_value is None else f"{each.p_value:.3f}" if each.p_value >= 0.001 else "< 0.001", each.method,
         ]
         for each in differences

@@ -10,16 +10,20 @@ from lesion.errors import ConfigError
 
 
 def export(
-    target: Annotated[
-        str | None,
+    targets: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[RUN]",
-            help="A run folder or, for --verify, --benchmark and --sign, a model file. Default: the newest run.",
+            metavar="[RUN]...",
+            help="A run folder, several with --ensemble; or, for --verify, --benchmark and --sign, a model file. "
+            "Default: the newest run.",
             show_default=False,
         ),
     ] = None,
     quantize: Annotated[
         bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx that answers as well.")
+    ] = False,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Join the runs into one file, in a run folder of its own in --runs.")
     ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Check a model file: seal, manifest, graph, self-test; say what it is.")
@@ -37,12 +41,22 @@ def export(
     """Export a run's best checkpoint to one checked, self-contained model file.
 
     Example: lesion export --quantize
+
+    Example: lesion export --ensemble runs/20261123-101500-resnet runs/20261123-114203-efficientnet
     """
-    if sum((quantize, verify, benchmark, sign is not None)) > 1:
-        raise ConfigError("--quantize, --verify, --benchmark and --sign each go alone", hint="one after the other")
+    if sum((quantize, ensemble, verify, benchmark, sign is not None)) > 1:
+        raise ConfigError(
+            "--quantize, --ensemble, --verify, --benchmark and --sign each go alone", hint="one after the other"
+        )
+    named = targets or []
+    if len(named) > 1 and not ensemble:
+        raise ConfigError(f"{len(named)} runs, one expected", hint="add --ensemble to join them, or take one by one")
     if signer is not None and not verify:
         raise ConfigError("--signer goes with --verify", hint="to sign a file: lesion export --sign KEY MODEL")
-    if benchmark:
+    target = named[0] if named else None
+    if ensemble:
+        join(named, runs, as_json)
+    elif benchmark:
         measure(target, runs, as_json)
     elif verify or sign is not None:
         check_file(target, runs, sign, signer, as_json)
@@ -53,7 +67,7 @@ def export(
 def export_run(target: str | None, runs: Path, quantize: bool, as_json: bool) -> None:
     """Write a run's model file, or its quantized twin."""
     from lesion.cli.bars import Bars
-    from lesion.cli.render import show
+    from lesion.cli.exports import show
     from lesion.extras import need
     from lesion.run import find_run
 
@@ -65,10 +79,23 @@ def export_run(target: str | None, runs: Path, quantize: bool, as_json: bool) ->
     show((quantize_run if quantize else export_run)(chosen, Bars()), as_json)
 
 
+def join(targets: list[str], runs: Path, as_json: bool) -> None:
+    """Write an ensemble's model file."""
+    from lesion.cli.bars import Bars
+    from lesion.cli.exports import show
+    from lesion.extras import need
+    from lesion.run import find_run
+
+    need("export", "torch", "torchvision", "lightning", "onnx", "onnxscript")
+    from lesion.engine.ensemble import export_ensemble
+
+    show(export_ensemble([find_run(Path(each), runs) for each in targets], runs, Bars()), as_json)
+
+
 def check_file(target: str | None, runs: Path, key: Path | None, signer: Path | None, as_json: bool) -> None:
     """Verify a model file, or sign it; neither needs torch."""
+    from lesion.cli.exports import show
     from lesion.cli.reference import find_target
-    from lesion.cli.render import show
     from lesion.inference.verification import sign, verify
     from lesion.remote import is_remote
     from lesion.signature import Signer
@@ -85,8 +112,8 @@ def check_file(target: str | None, runs: Path, key: Path | None, signer: Path | 
 def measure(target: str | None, runs: Path, as_json: bool) -> None:
     """Print how fast a model file is here."""
     from lesion.cli.bars import Bars
+    from lesion.cli.exports import show
     from lesion.cli.reference import find_target
-    from lesion.cli.render import show
     from lesion.engine.benchmark import benchmark
 
     found = find_target(target, runs)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
-from lesion.exports import BenchmarkReport, ExportReport, QuantizeReport, VerifyReport
+from lesion.exports import ExportReport, QuantizeReport
 from lesion.records import (
     NOTICE,
     AuditReport,
     DataReport,
     DownloadReport,
+    Estimate,
     ImportReport,
     Prediction,
     ServeReport,
@@ -34,7 +35,7 @@ def show(record: Any, as_json: bool) -> None:
     if as_json:
         print(to_json(record))
         return
-    _print(record)
+    print_record(record)
 
 
 def show_predictions(predictions: Sequence[Prediction], predictor: "Predictor", as_json: bool) -> None:
@@ -52,7 +53,7 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
     for prediction in predictions:
         refer = f"  {prediction.decision}: {', '.join(prediction.flags)}" if prediction.flags else ""
         print(
-            f"{_printable(prediction.source):<{width}}  {prediction.prediction:<9}  "
+            f"{to_printable(prediction.source):<{width}}  {prediction.prediction:<9}  "
             f"{prediction.confidence:.3f}{_top(prediction)}{refer}"
         )
 
@@ -71,22 +72,23 @@ def _top(prediction: Prediction, most: int = 3) -> str:
 
 
 @singledispatch
-def _print(record: Any) -> None:
+def print_record(record: Any) -> None:
+    """Print a record for people; what can be shown is registered here and in `exports`."""
     raise TypeError(f"no way to show {type(record).__name__}")
 
 
-@_print.register
+@print_record.register
 def _(record: SynthReport) -> None:
     print(f"{record.root}: {record.images} synthetic images of {record.lesions} lesions")
     log.info("next: lesion data prepare data.root=%s", record.root)
 
 
-@_print.register
+@print_record.register
 def _(record: ServeReport) -> None:
     log.info("%s listening on %s, POST /predict. %s", record.model, record.url, NOTICE)
 
 
-@_print.register
+@print_record.register
 def _(record: DataReport) -> None:
     _print_splits(record)
     log.info("written to %s", record.processed)
@@ -101,7 +103,7 @@ def _print_splits(record: DataReport) -> None:
     print_table(rows)
 
 
-@_print.register
+@print_record.register
 def _(record: AuditReport) -> None:
     print(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.quarantined} in quarantine")
     rows = [["finding", "severity", "count", "first images"]]
@@ -115,19 +117,19 @@ def _(record: AuditReport) -> None:
         print("nothing was found")
 
 
-@_print.register
+@print_record.register
 def _(record: TrainReport) -> None:
     print(
         f"{record.model}: {record.tier}, {record.parameters / 1e6:.1f} M parameters, best epoch {record.best_epoch} of "
         f"{record.epochs}, {record.seconds:.0f} s at {record.images_per_second:.0f} images/s"
     )
-    _figures(record.validation)
+    print_figures(record.validation)
     log.info("next:")
     for words in ("eval --model {}", "predict IMAGE --model {}", "serve --model {}", "models register {} --name NAME"):
         log.info("  lesion %s", words.format(f'"{record.run}"' if " " in record.run else record.run))
 
 
-@_print.register
+@print_record.register
 def _(record: TrainPlan) -> None:
     _print_splits(record.data)
     print(f"trained on: {record.training_images} images, fingerprint of all images {record.images_fingerprint}")
@@ -147,7 +149,7 @@ def _span(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-@_print.register
+@print_record.register
 def _(record: QuantizeReport) -> None:
     rows = [["candidate", "ms", "faster", "MiB", "memory MiB", "AUROC", "loss", "sensitivity", "flips", ""]]
     for each in record.candidates:
@@ -163,58 +165,26 @@ def _(record: QuantizeReport) -> None:
         log.info("written to %s; next: lesion eval --model %s", record.exported.model, record.exported.model)
 
 
-@_print.register
+@print_record.register
 def _(record: ExportReport) -> None:
     print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, {record.latency_ms:.1f} ms an image")
-    reference = "the fp32 file" if record.quantized else "torch"
+    print_parity(record, "the fp32 file" if record.quantized else "torch")
+    if record.reference_latency_ms:
+        ratio = record.reference_latency_ms / record.latency_ms
+        print(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
+    print_figures(record.validation)
+    log.info("next: lesion eval --model %s", record.model)
+
+
+def print_parity(record: ExportReport, reference: str) -> None:
+    """Say how far a file is from its reference."""
     print(
         f"against {reference} on {record.parity_images} validation images: largest difference of a probability "
         f"{record.parity_max_difference:.1e}, {record.parity_flips} decisions flipped"
     )
-    if record.reference_latency_ms:
-        ratio = record.reference_latency_ms / record.latency_ms
-        print(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
-    _figures(record.validation)
-    log.info("next: lesion eval --model %s", record.model)
 
 
-@_print.register
-def _(record: VerifyReport) -> None:
-    facts, sets = record.provenance, {name or "onnx": version for name, version in record.operators.items()}
-    print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, intact")
-    rows = [
-        ("sha256", record.sha256),
-        ("signature", record.signature),
-        ("format", f"{record.format}, ONNX {record.onnx}, " + ", ".join(f"{each} {sets[each]}" for each in sets)),
-        (
-            "self-test",
-            f"differs by {record.self_test_difference:.1e}, at most {record.self_test_tolerance:.0e} expected",
-        ),
-        ("input", f"{record.size} px, {record.quantization or 'fp32'}"),
-        ("answers", f"{', '.join(record.labels)}; malignant: {', '.join(record.malignant)}"),
-        ("malignant from", f"{record.threshold:.4f}, temperature {record.temperature:.3f}"),
-        *((name, str(facts[name])) for name in ("lesion", "exported", "run", "data", "split") if name in facts),
-    ]
-    for name, value in rows:
-        print(f"  {name:<14} {_printable(value)}")
-
-
-@_print.register
-def _(record: BenchmarkReport) -> None:
-    print(f"{record.model}: {record.name}, {record.size} px")
-    versions = ", ".join(f"{name} {each}" for name, each in record.versions.items())
-    print(f"{record.cores} cores of {record.processor} ({record.instructions}), {versions}")
-    batches = list(record.figures[0].images_per_second)
-    rows = [["", "a file, ms", "p99", "pixels, ms", "p99", *(f"×{each}, 1/s" for each in batches), "load, ms", "MiB"]]
-    for each in record.figures:
-        rates = [f"{each.images_per_second[batch]:.0f}" for batch in batches]
-        times = [f"{value:.2f}" for pair in (each.file_ms, each.pixels_ms) for value in (pair["p50"], pair["p99"])]
-        memory = "–" if each.memory is None else f"{each.memory / 2**20:.0f}"
-        rows.append([each.engine, *times, *rates, f"{each.load_ms:.0f}", memory])
-    print_table(rows)
-
-
-@_print.register
+@print_record.register
 def _(record: ImportReport) -> None:
     how = "linked" if record.linked else "copied"
     print(f"{record.root}: {record.images} images of {record.lesions} lesions, {how} from {record.source}")
@@ -232,19 +202,20 @@ def _to_import_rows(record: ImportReport) -> list[list[str]]:
     rows = []
     for dx, count in record.diagnoses.items():
         labels = sorted(label for label, meant in record.labels.items() if meant == dx)
-        rows.append([dx, _printable(", ".join(labels)), str(count)])
+        rows.append([dx, to_printable(", ".join(labels)), str(count)])
     return rows
 
 
 def _first(names: Sequence[str], most: int = 3) -> str:
-    return _printable(", ".join(names[:most]) + (", …" if len(names) > most else ""))
+    return to_printable(", ".join(names[:most]) + (", …" if len(names) > most else ""))
 
 
-def _printable(text: str) -> str:
+def to_printable(text: str) -> str:
+    """The text, what a terminal could act on replaced by "?"."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
-@_print.register
+@print_record.register
 def _(record: StatsReport) -> None:
     print(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.malignant} malignant images")
     rows = [["by", "value", "images", "share", "lesions", "malignant"]]
@@ -252,7 +223,7 @@ def _(record: StatsReport) -> None:
         for value, counts in group.items():
             share = f"{counts['images'] / record.images:.1%}"
             figures = (str(counts["images"]), share, str(counts["lesions"]), str(counts["malignant"]))
-            rows.append([name, _printable(value), *figures])
+            rows.append([name, to_printable(value), *figures])
     print_table(rows, texts=2)
     sizes = ", ".join(f"{size}: {count}" for size, count in record.images_per_lesion.items())
     print(f"lesions by number of images: {sizes}")
@@ -261,7 +232,7 @@ def _(record: StatsReport) -> None:
         log.info("written to %s", path)
 
 
-@_print.register
+@print_record.register
 def _(record: DownloadReport) -> None:
     if record.finished:
         print(f"{record.root}: {record.images} images of {record.dataset} from {record.source}")
@@ -279,7 +250,8 @@ def _(record: DownloadReport) -> None:
     print(f"needs {record.needed / 1e9:.2f} GB in {record.root}, {record.free / 1e9:.2f} GB are free")
 
 
-def _figures(figures: dict[str, float | None]) -> None:
+def print_figures(figures: dict[str, float | None]) -> None:
+    """Print the figures on validation that matter most, in one line."""
     shown = ("auroc", "sensitivity", "specificity", "calibration_error")
     parts = [f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in shown if figures.get(name) is not None]
     print("validation: " + ", ".join(parts))
@@ -298,3 +270,9 @@ def print_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     # In a pipe there is no width to respect: a reader's `grep` must not meet wrapped lines.
     # No markup: a cell can hold what a stranger wrote into a dataset.
     Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+
+
+def write_estimate(estimate: Estimate, sign: str = "") -> tuple[str, str]:
+    """Its value and its interval, "–" for what it lacks."""
+    value = "–" if estimate.value is None else f"{estimate.value:{sign}.3f}"
+    return value, "–" if estimate.low is None else f"{estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}"

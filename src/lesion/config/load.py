@@ -169,7 +169,11 @@ def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("data.test", "data.val"), "data.val and data.test leave nothing for training"
     if data.folds == 1:
         yield ("data.folds",), "data.folds: 0, or at least 2 expected, got 1"
-    if data.val_fold >= max(data.folds, 1):
+    if data.folds and data.calibration + data.test >= 1:
+        yield ("data.calibration", "data.test"), "data.calibration and data.test leave nothing for the folds"
+    if data.folds and data.val_fold is None and not data.calibration:
+        yield ("data.val_fold", "data.calibration"), "data.val_fold=null: a share as data.calibration expected, got 0"
+    if data.val_fold is not None and data.val_fold >= max(data.folds, 1):
         yield (
             ("data.val_fold", "data.folds"),
             f"data.val_fold: less than data.folds ({data.folds}) expected, got {data.val_fold}",

@@ -29,8 +29,10 @@ class DataConfig:
     """Share of the images for the test."""
     folds: int = knob(0, at_least=0, at_most=20)
     """0 for train, val and test; otherwise what is not test is dealt into this many folds (2 or more)."""
-    val_fold: int = knob(0, at_least=0)
-    """With folds: the one that validates; the others train."""
+    val_fold: int | None = knob(0, at_least=0)
+    """With folds: the one that validates; the others train. null: all train, what data.calibration kept validates."""
+    calibration: float = knob(0.0, at_least=0, at_most=0.5)
+    """With folds: share of the images that belongs to none of them, so that an ensemble of them can be calibrated."""
     near_duplicates: bool = True
     """Keep near-duplicate images of different lesions in one split."""
     balance: float = knob(0.0, at_least=0, at_most=1)

@@ -8,17 +8,24 @@ from lesion.errors import DataError
 from lesion.files import sha256
 
 SPLITS = ("train", "val", "test")
+CALIBRATION = "calibration"
 
 
-def name_parts(val: float, test: float, folds: int = 0) -> dict[str, float]:
-    """Part → share of the images: train, val and test, or the test and equal folds of the rest."""
+def name_parts(val: float, test: float, folds: int = 0, calibration: float = 0.0) -> dict[str, float]:
+    """Part → share of the images: train, val and test; or test, calibration if any, and equal folds of the rest."""
     if not folds:
         return {"train": 1 - val - test, "val": val, "test": test}
-    return {"test": test} | {f"fold{i}": (1 - test) / folds for i in range(folds)}
+    apart = {"test": test} | ({CALIBRATION: calibration} if calibration else {})
+    return apart | {f"fold{i}": (1 - test - calibration) / folds for i in range(folds)}
 
 
-def to_split(part: str, fold: int) -> str:
-    """The split that a part is when the fold number `fold` validates."""
+def to_split(part: str, fold: int | None) -> str:
+    """The split that a part is when the fold number `fold` validates; with None, the calibration part does.
+
+    While a fold validates, the calibration part is in no split: nothing of its images may reach a member.
+    """
+    if part == CALIBRATION:
+        return "val" if fold is None else CALIBRATION
     if not part.startswith("fold"):
         return part
     return "val" if part == f"fold{fold}" else "train"
@@ -47,6 +54,7 @@ def draw_split(
     seed: int,
     folds: int = 0,
     groups: Mapping[str, str] | None = None,
+    calibration: float = 0.0,
 ) -> dict[str, str]:
     """Assign each image to a part: whole groups of lesions, each diagnosis in the same shares.
 
@@ -61,11 +69,12 @@ def draw_split(
         seed: which of the possible splits.
         folds: 0 for train, val and test; otherwise how many folds share what is not test.
         groups: lesion id → group, as from `group_lesions`; each lesion its own when None.
+        calibration: share of the images that no fold gets; 0 without folds.
 
     Returns:
         image id → part, a key of `name_parts`.
     """
-    shares = name_parts(val, test, folds)
+    shares = name_parts(val, test, folds, calibration)
     assigned = {}
     for dx, images in _by_diagnosis(rows, groups or {}).items():
         if len(images) < len(shares):

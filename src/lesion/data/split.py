@@ -23,6 +23,7 @@ from lesion.progress import Progress, Silent
 from lesion.records import DataReport
 
 log = logging.getLogger(__name__)
+OLDER = {"calibration": 0.0}  # terms of splits that were written before there was a choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
     if not (folder / "splits.json").is_file():
         ensure_folder(folder)
         groups = group_lesions(rows, _find_near_duplicates(rows, config, progress or Silent()))
-        parts = draw_split(rows, config.val, config.test, config.split_seed, config.folds, groups)
+        shares = (config.val, config.test, config.split_seed, config.folds)
+        parts = draw_split(rows, *shares, groups=groups, calibration=config.calibration)
         _write(folder, rows, parts, groups, terms)
     parts = _read(folder, rows, terms)
     splits = {image: to_split(part, config.val_fold) for image, part in parts.items()}
@@ -156,7 +158,7 @@ def _read(folder: Path, rows: Sequence[Row], terms: Mapping[str, object]) -> dic
     if not isinstance(facts, dict) or facts.get("fingerprint") != _fingerprint(parts):
         raise DataError(f"the split in {folder} was changed after it was drawn", hint=hint)
     for name, asked in terms.items():
-        if facts.get(name) != asked:
+        if facts.get(name, OLDER.get(name)) != asked:
             raise DataError(f"the split in {folder} was drawn for {name} {facts.get(name)}, not {asked}", hint=hint)
     if unknown := [row.image_id for row in rows if row.image_id not in parts]:
         raise DataError(
@@ -175,6 +177,7 @@ def _terms(listed: Sequence[Row], config: DataConfig) -> dict[str, object]:
         "val": config.val,
         "test": config.test,
         "folds": config.folds,
+        "calibration": config.calibration if config.folds else 0.0,
         "near_duplicates": config.near_duplicates,
     }
 

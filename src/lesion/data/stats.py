@@ -81,7 +81,7 @@ def to_band(age: str) -> str:
     return f"{LAST_BAND}+" if low >= LAST_BAND else f"{low}–{low + BAND - 1}"
 
 
-def read_splits(folder: Path, fold: int = 0) -> dict[str, str]:
+def read_splits(folder: Path, fold: int | None = 0) -> dict[str, str]:
     """Image id → split as written in `folder`; empty when there is none or it cannot be read."""
     try:
         return {image: to_split(part, fold) for image, part in read_parts(folder).items()}

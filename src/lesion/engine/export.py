@@ -14,13 +14,13 @@ from lesion import __version__
 from lesion.artifact import Artifact
 from lesion.config.load import fingerprint, load_config
 from lesion.config.schema import Config
-from lesion.data.split import open_dataset
+from lesion.data.split import Dataset, open_dataset
 from lesion.engine.calibrate import choose_threshold, fit_conformal, fit_limits, fit_temperature, summarize
 from lesion.engine.checkpoint import find_best, read_checkpoint
 from lesion.engine.guard import HINT
 from lesion.engine.parity import BATCH, Parity, compare, run_batches
 from lesion.engine.validation import Pixels, Validation, sample_training
-from lesion.errors import ArtifactError, NonFiniteError, brief
+from lesion.errors import ArtifactError, ConfigError, NonFiniteError, brief
 from lesion.exports import ExportReport
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
@@ -43,9 +43,14 @@ CHECKED = 2000  # training images that the checks are fitted to
 def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
     """Export the best checkpoint of `run` to its model.onnx and check it.
 
-    Raises NotFoundError without a checkpoint, CheckFailed when torch and the file disagree; an older model.onnx is
-    replaced only by one that passed.
+    Raises NotFoundError without a checkpoint, ConfigError for an ensemble, CheckFailed when torch and the file
+    disagree; an older model.onnx is replaced only by one that passed.
     """
+    if members := run.read_state().get("members"):
+        raise ConfigError(
+            f"{run.path} is an ensemble of {', '.join(map(str, members))}: it has no checkpoint of its own",
+            hint="join its members again: lesion export --ensemble RUN RUN",
+        )
     config = load_config([run.config])
     dataset = open_dataset(config.data, progress)
     dataset.require_split(run.read_state().get("split"), run.path)
@@ -54,22 +59,34 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
     show = progress or Silent()
     validation = Validation.of(dataset, config, show)
     provenance = {
-        "lesion": __version__,
-        "exported": now(),
         "run": run.path.name,
         "checkpoint": checkpoint.name,
         "tier": config.model.tier,
         "parameters": count_parameters(net),
+        **describe(config, dataset),
+    }
+    graph = deploy([net], sample_training(dataset, config, CHECKED, show))
+    artifact = make_artifact(graph, name_model(config), config, validation, provenance)
+    parity = compare(artifact, _torch_logits(net, validation.pixels), validation)
+    parity.require(config.export.parity_tolerance)
+    return save(artifact, run.model, parity)
+
+
+def name_model(config: Config) -> str:
+    """What a model of this configuration is called in its file."""
+    return config.model.tier if config.model.tier != "efficientnet" else f"efficientnet-{config.model.variant}"
+
+
+def describe(config: Config, dataset: Dataset) -> dict[str, Any]:
+    """What the provenance of every model file says."""
+    return {
+        "lesion": __version__,
+        "exported": now(),
         "config": fingerprint(config),
         "data": dataset.name,
         "split": dataset.fingerprint,
         "notice": NOTICE,
     }
-    graph = deploy([net], sample_training(dataset, config, CHECKED, show))
-    artifact = make_artifact(graph, config, validation, provenance)
-    parity = compare(artifact, _torch_logits(net, validation.pixels), validation)
-    parity.require(config.export.parity_tolerance)
-    return save(artifact, run.model, parity)
 
 
 def load_network(checkpoint: Path, config: Config) -> Classifier:
@@ -118,16 +135,21 @@ def trace(net: Deployed, size: int) -> bytes:
 
 
 def make_artifact(
-    graph: bytes, config: Config, validation: Validation, provenance: dict[str, Any], answers: Answers | None = None
+    graph: bytes,
+    name: str,
+    config: Config,
+    validation: Validation,
+    provenance: dict[str, Any],
+    answers: Answers | None = None,
 ) -> Artifact:
-    """Fit to validation all that the manifest holds, record what `graph` answers, and pack both.
+    """Fit to validation all that the manifest holds, record what `graph` answers, and pack both as the model `name`.
 
     `answers` are those of `graph` to validation, if they are known.
     """
     taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
     spec = PreprocessSpec(**vars(config.preprocess))
     blank = Manifest(
-        name=config.model.tier if config.model.tier != "efficientnet" else f"efficientnet-{config.model.variant}",
+        name=name,
         taxonomy=taxonomy,
         preprocess=spec,
         temperature=1.0,

@@ -29,13 +29,13 @@ class Parity:
     latency_ms: float
     """Median milliseconds of the file for one image of ready pixels."""
 
-    def require(self, tolerance: float) -> None:
+    def require(self, tolerance: float, reference: str = "torch") -> None:
         """CheckFailed when a probability differs by more than `tolerance` or any decision flips."""
         if not self.max_difference <= tolerance or self.flips:  # `not <=`: NaN must fail, too
             raise CheckFailed(
-                f"the exported file disagrees with torch on {self.images} validation images: a probability differs "
-                f"by {self.max_difference:.2g} (at most {tolerance:.2g} expected), {self.flips} decisions flip "
-                "(0 expected)",
+                f"the exported file disagrees with {reference} on {self.images} validation images: a probability "
+                f"differs by {self.max_difference:.2g} (at most {tolerance:.2g} expected), {self.flips} decisions "
+                "flip (0 expected)",
                 hint="the file was not written; please report this with the run's config.yaml",
             )
 

@@ -17,7 +17,7 @@ from tests.engine.evaluation.sample import make_bare, make_evaluation
 
 FACTS = {
     "data": "HAM10000", "split": "c8b320cbe612", "tier": "resnet", "parameters": 11_200_000, "run": "one",
-    "checkpoint": "epoch=09.ckpt", "config": "abcdef", "exported": "2026-11-23", "lesion": "0.5", "members": 5,
+    "checkpoint": "epoch=09.ckpt", "config": "abcdef", "exported": "2026-11-23", "lesion": "0.5", "cores": 5,
     "operating_point": "sensitivity >= 0.95 on validation", "notice": NOTICE,
     "parity": {"images": 1504, "max_difference": 1e-6, "flips": 0}, "validation": {"auroc": 0.91, "f1": None},
 }  # fmt: skip
@@ -45,13 +45,20 @@ def test_the_card_says_what_is_recorded(evaluation: Evaluation, manifest: Manife
     card = render_card(evaluation, manifest)
     assert card.index(NOTICE) < card.index("## Use")
     assert "not recorded" not in card
-    for words in ("11,200,000", "epoch=09.ckpt", "Members | 5", "sensitivity ≥ 0.95 on validation", "c8b320cbe612",
+    for words in ("11,200,000", "epoch=09.ckpt", "Cores | 5", "sensitivity ≥ 0.95 on validation", "c8b320cbe612",
                   "1504 images", "| melanoma (mel) | malignant |", "32 × 32", "0123456789ab", "spot"):  # fmt: skip
         assert words in card, words
     for name, estimate in evaluation.metrics.items():
         assert show(estimate, name) in section(card, "Results")
     assert "Skin tone is a proxy" in section(card, "Results")
     assert "blur (2 % of the shorter side) by −0.083" in section(card, "Known limits")
+
+
+def test_an_ensemble_is_told_by_its_members(manifest: Manifest) -> None:
+    members = [{"run": run, "model": f"resnet@{run}", "sha256": "0"} for run in ("one", "two")]
+    told = section(render_card(None, without(manifest, members=members)), "Training")
+    assert "| Mean of | resnet@one of run one; resnet@two of run two |" in told
+    assert "Checkpoint" not in told
 
 
 @pytest.mark.parametrize(

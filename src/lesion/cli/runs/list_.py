@@ -13,7 +13,9 @@ def list_(
     status: Annotated[
         str | None, typer.Option(help="running, finished, failed, interrupted or died.", show_default=False)
     ] = None,
-    tier: Annotated[str | None, typer.Option(help="baseline, resnet or efficientnet.", show_default=False)] = None,
+    tier: Annotated[
+        str | None, typer.Option(help="baseline, resnet, efficientnet or ensemble.", show_default=False)
+    ] = None,
     runs: Folder = None,
     store: Location = None,
     config: Files = None,
@@ -30,7 +32,7 @@ def list_(
     from lesion.suggest import lookup
     from lesion.tracking.query import STATUSES, list_runs
 
-    for word, choices, kind in ((status, STATUSES, "status"), (tier, TIERS, "tier")):
+    for word, choices, kind in ((status, STATUSES, "status"), (tier, (*TIERS, "ensemble"), "tier")):
         if word is not None:
             lookup({choice: choice for choice in choices}, word, kind)
     with open_store(runs, store, config, env) as opened:

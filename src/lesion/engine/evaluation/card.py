@@ -23,12 +23,11 @@ from lesion.taxonomy import BENIGN, MALIGNANT
 MISSING = "not recorded"
 HAM10000 = "HAM10000"
 # Said elsewhere on the card.
-TOLD = ("data", "split", "notice", "operating_point", "validation", "parity")
+TOLD = ("data", "split", "notice", "operating_point", "validation", "parity", "members")
 TRAINING = {
     "tier": "Network",
     "parameters": "Parameters",
     "run": "Run",
-    "checkpoint": "Checkpoint",
     "config": "Configuration, fingerprint",
     "exported": "Exported",
     "lesion": "By lesion",
@@ -114,8 +113,9 @@ def _draw_classes(manifest: Manifest) -> str:
 
 def _draw_training(manifest: Manifest) -> str:
     facts = manifest.provenance
-    rest = {key: to_markdown(to_words(key)) for key in facts if key not in (*TRAINING, *TOLD)}
-    rows = [[title, _tell(facts, key)] for key, title in (TRAINING | rest).items()]
+    rest = {key: to_markdown(to_words(key)) for key in facts if key not in (*TRAINING, *TOLD, "checkpoint")}
+    made_of = {"members": "Mean of"} if "members" in facts else {"checkpoint": "Checkpoint"}
+    rows = [[title, _tell(facts, key)] for key, title in (TRAINING | made_of | rest).items()]
     rows.append(["Agreement with the network it was made from", _tell_parity(facts.get("parity"))])
     return draw_table(["fact", "value"], rows)
 
@@ -195,4 +195,6 @@ def _write(value: Any) -> str:
         return show_number(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
+    if isinstance(value, list) and value and all(isinstance(each, dict) and "model" in each for each in value):
+        return to_markdown("; ".join(f"{each['model']} of run {each.get('run', MISSING)}" for each in value))
     return to_markdown(value if isinstance(value, str) else MISSING if value is None else json.dumps(value))

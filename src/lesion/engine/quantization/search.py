@@ -121,7 +121,8 @@ class Bench:
             if key not in ("parity", "validation", "quantization")
         }
         answers = run_batches(Predictor(draft), self.validation.pixels)
-        artifact = make_artifact(graph, self.config, self.validation, {**kept, "quantization": facts}, answers)
+        provenance = {**kept, "quantization": facts}
+        artifact = make_artifact(graph, draft.manifest.name, self.config, self.validation, provenance, answers)
         parity = compare(artifact, self.logits, self.validation, answers.logits)
         malignant = _malignant(artifact.manifest, answers.logits)
         truth, lesions = self.validation.malignant, self.validation.lesions
