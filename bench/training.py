@@ -51,11 +51,12 @@ def _lay_out(folder: Path, native: Path) -> tuple[Path, Path, int]:
     with (root / "HAM10000_metadata.csv").open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset"])
-        for copy in range(COPIES):
-            for path in sorted(native.glob("*.jpg")):
+        for path in sorted(native.glob("*.jpg")):
+            dx = rng.choice(DX)
+            for copy in range(COPIES):
                 name = f"{path.stem}_{copy}"
                 shutil.copy(path, root / "HAM10000_images" / f"{name}.jpg")
-                table.writerow([f"HAM_{path.stem}", name, rng.choice(DX), "histo", 50, "male", "back", "copies"])
+                table.writerow([f"HAM_{path.stem}", name, dx, "histo", 50, "male", "back", "copies"])
     train = open_dataset(DataConfig(root=str(root), near_duplicates=False)).members["train"]
     for row in train:
         (folder / "classes" / "train" / row.dx).mkdir(parents=True, exist_ok=True)
