@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.strangers import BUNDLED, CHOSEN_ON, NEW, collect
+from bench.strangers import BUNDLED, CHOSEN_ON, collect
 
 COUNT = 200  # images of each kind
 
@@ -39,7 +39,7 @@ def measure(ham10000: Path, native: Path | None, model: Path, folder: Path) -> I
         yield describe("lesions at 600×450 pixels", "while choosing", _check(predictor, whole))
     shares = []
     for kind, images in collect(paths, COUNT):
-        when = "to choose" if kind in CHOSEN_ON else "after" if kind in NEW else "while choosing"
+        when = "to choose" if kind in CHOSEN_ON else "while choosing"
         measures = _check(predictor, images)
         shares.append((_accept(measures, predictor.manifest), (measures[:, 0] <= limit).mean()))
         yield describe(kind, when, measures)

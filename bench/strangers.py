@@ -182,9 +182,7 @@ CHOSEN_ON = (
     "photographs", "uniform noise", "text", "gradients", "histology, drawn", "lesions, blurred", "lesions, very dark",
     "lesions, red and blue swapped",
 )  # fmt: skip
-"""What the measure was chosen on."""
-NEW = ("lesions, zoomed while taken", "lesions, cut off in transfer", "lesions, lines displaced")
-"""What was looked at only after all was decided; the remaining kinds were looked at in between."""
+"""What the measure was chosen on; the remaining kinds were looked at while it was refined, none only afterwards."""
 
 
 def collect(lesions: list[Path], count: int, seed: int = 0) -> Iterator[tuple[str, list[Image.Image]]]:

@@ -8,36 +8,37 @@ import typer
 from lesion.cli.options import Json, Runs, Signer
 from lesion.errors import ConfigError
 
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RUN]...",
+        help="A run folder, several with --ensemble; or, for --verify, --benchmark and --sign, a model file. "
+        "Default: the newest run.",
+        show_default=False,
+    ),
+]
+Quantize = Annotated[
+    bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx that answers as well.")
+]
+Ensemble = Annotated[
+    bool, typer.Option("--ensemble", help="Join the runs into one file, in a run folder of its own in --runs.")
+]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check a model file: seal, manifest, graph, self-test; say what it is.")
+]
+Benchmark = Annotated[
+    bool, typer.Option("--benchmark", help="Measure a model file on this machine, beside PyTorch if it is there.")
+]
+Sign = Annotated[
+    Path | None, typer.Option(metavar="KEY", help="Sign a model file with an Ed25519 key.", show_default=False)
+]
+
 
 def export(
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN]...",
-            help="A run folder, several with --ensemble; or, for --verify, --benchmark and --sign, a model file. "
-            "Default: the newest run.",
-            show_default=False,
-        ),
-    ] = None,
-    quantize: Annotated[
-        bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx that answers as well.")
-    ] = False,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Join the runs into one file, in a run folder of its own in --runs.")
-    ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Check a model file: seal, manifest, graph, self-test; say what it is.")
-    ] = False,
-    benchmark: Annotated[
-        bool, typer.Option("--benchmark", help="Measure a model file on this machine, beside PyTorch if it is there.")
-    ] = False,
-    sign: Annotated[
-        Path | None, typer.Option(metavar="KEY", help="Sign a model file with an Ed25519 key.", show_default=False)
-    ] = None,
-    signer: Signer = None,
-    runs: Runs = Path("runs"),
+    targets: Targets = None, quantize: Quantize = False, ensemble: Ensemble = False, verify: Verify = False,
+    benchmark: Benchmark = False, sign: Sign = None, signer: Signer = None, runs: Runs = Path("runs"),
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Export a run's best checkpoint to one checked, self-contained model file.
 
     Example: lesion export --quantize
