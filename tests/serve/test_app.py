@@ -61,7 +61,7 @@ def test_the_model_says_what_it_is(client: TestClient, tiny_serving: Serving, pa
     assert card["digest"] == tiny_serving.wide.artifact.digest
     assert card["labels"] == list(manifest.taxonomy.labels)
     assert set(card["malignant"]) < set(card["labels"])
-    assert card["preprocess"] == {"size": 32, "filter": "bilinear"}
+    assert card["preprocess"] == {"size": 32, "filter": "bilinear", "reduce": False}
     assert (card["threshold"], card["temperature"]) == (manifest.threshold, manifest.temperature)
     assert card["conformal"]["coverage"] == manifest.conformal.coverage
     assert card["checks"][0]["low_flag"] == "too_dark"

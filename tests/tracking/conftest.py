@@ -52,7 +52,8 @@ def postgres() -> Iterator[URL]:
     if programs is None:
         pytest.skip("PostgreSQL is not installed")
     # The server refuses to run as root.
-    user = ["runuser", "-u", "nobody", "--"] if os.name == "posix" and os.geteuid() == 0 else []
+    runuser = shutil.which("runuser", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin{os.pathsep}/sbin") or "runuser"
+    user = [runuser, "-u", "nobody", "--"] if os.name == "posix" and os.geteuid() == 0 else []
     folder = Path(tempfile.mkdtemp(prefix="lesion-postgres-"))
     try:
         (folder / "password").write_text(PASSWORD)
