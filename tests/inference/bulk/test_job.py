@@ -113,6 +113,44 @@ def test_a_signal_ends_it_in_order(
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_a_signal_during_a_write_waits_until_the_answer_is_counted(answering: Answering, items: list[Item]) -> None:
+    @dataclass
+    class Slow(Kept):
+        signals: int = 1
+
+        def write(self, answer: Answer) -> None:
+            if len(self.answers) == 7:
+                for _ in range(self.signals):
+                    os.kill(os.getpid(), signal.SIGINT)
+            Kept.write(self, answer)
+
+    job = Job(answering, output := Slow())
+    job.run(items)
+    assert (len(output.answers), job.images, type(job.stopped)) == (8, 8, Interrupted)
+
+    job = Job(answering, output := Slow(signals=2))  # who is in a hurry need not wait for a write that hangs
+    job.run(items)
+    assert (len(output.answers), job.images, type(job.stopped)) == (7, 7, Interrupted)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+def test_ctrl_c_that_was_ignored_stays_ignored(answering: Answering, items: list[Item]) -> None:
+    def come() -> Iterator[Item]:
+        os.kill(os.getpid(), signal.SIGINT)
+        yield from items
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        job = Job(answering, Kept())
+        job.run(come())
+        assert job.stopped is None
+        assert job.images == len(items)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_an_output_that_fails_stops_the_work(answering: Answering, items: list[Item]) -> None:
     output, progress = Kept(room=5), Counter()
     with pytest.raises(OutputError, match="full"):

@@ -58,24 +58,26 @@ class Job:
         if total is not None:
             show.begin("predict", total)
         start = time.monotonic()
-        with _signals() as caught:
+        signals = _Signals()
+        with signals.received():
             try:
-                self._work(items, show)
+                self._work(items, show, signals)
                 self.output.finish()
             except KeyboardInterrupt:
-                kind = Terminated if caught else Interrupted
+                kind = Terminated if signal.SIGTERM in signals.caught else Interrupted
                 self.stopped = kind(f"stopped after {self.images} images")
             finally:
                 show.end()
                 self.seconds = time.monotonic() - start
 
-    def _work(self, items: Iterable[Item | None], show: Progress) -> None:
+    def _work(self, items: Iterable[Item | None], show: Progress, signals: "_Signals") -> None:
         with closing(self.answering(self._skip(items, show))) as answers:
             for answer in answers:
-                self.output.write(answer)
-                self.images += 1
-                if isinstance(answer, Unreadable):
-                    self._note(answer)
+                with signals.held():
+                    self.output.write(answer)
+                    self.images += 1
+                    if isinstance(answer, Unreadable):
+                        self._note(answer)
                 show.advance()
 
     def _skip(self, items: Iterable[Item | None], show: Progress) -> Iterator[Item | None]:
@@ -105,20 +107,42 @@ class Job:
         )
 
 
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """SIGTERM ends the work as Ctrl-C does; the list then holds it. Only the main thread receives signals."""
-    caught: list[int] = []
+class _Signals:
+    """Ctrl-C and SIGTERM end the work, but not between an answer's writing and its counting; a second one at once.
 
-    def receive(number: int, _: object) -> None:
-        caught.append(number)
-        raise KeyboardInterrupt
+    Only the main thread receives signals.
+    """
 
-    if threading.current_thread() is not threading.main_thread():
-        yield caught
-        return
-    before = signal.signal(signal.SIGTERM, receive)
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self.caught: list[int] = []
+        self._held = False
+
+    @contextmanager
+    def received(self) -> Iterator[None]:
+        """While the work is done."""
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if signal.getsignal(number) != signal.SIG_IGN:  # as of a job in the background
+                    before[number] = signal.signal(number, self._receive)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While an answer is written."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self.caught:
+            raise KeyboardInterrupt
+
+    def _receive(self, number: int, _: object) -> None:
+        self.caught.append(number)
+        if not self._held or len(self.caught) > 1:
+            raise KeyboardInterrupt
