@@ -1,6 +1,7 @@
 """Runs every measurement and prints one line each: python -m bench [startup] [data] [training] [--ham10000 F] …
 
 `python -m bench ablation --ham10000 F` prints the table behind the training defaults; that takes half an hour.
+`python -m bench accelerator --ham10000 F` trains every tier on a GPU; that takes minutes.
 `python -m bench serving --native F --model F --peers F` puts servers under load; that takes minutes.
 `python -m bench inference --run F --run F --native F` measures answers against PyTorch, ONNX Runtime and Ultralytics.
 `python -m bench decoding --native F` measures ways from a JPEG to pixels.
@@ -16,7 +17,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import data, decoding, evaluation, gate, heat, inference, serving, sessions, startup, training
+from bench import accelerator, data, decoding, evaluation, gate, heat, inference, serving, sessions, startup, training
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -73,6 +74,9 @@ def main() -> None:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "serving" in names:
         for line in serving.measure(words.native, words.model, words.peers, words.seconds, words.rounds):
+            print(line, flush=True)
+    if "accelerator" in names:
+        for line in accelerator.measure(words.ham10000):
             print(line, flush=True)
     if "ablation" in names:
         for line in ablate(words.ham10000, words.seeds):
