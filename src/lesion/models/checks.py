@@ -1,8 +1,10 @@
 """Measures of an image that say whether a model should be asked about it at all, computed within its graph."""
 
+from itertools import product
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d
+from torch.nn.functional import conv2d
 
 NAMES = ("outlier", "sharpness", "brightness", "contrast")
 FLAGS = {
@@ -16,7 +18,7 @@ NOISE = 8.0  # grey levels: what sensors and compression add; without it, a shar
 SHRINKAGE = 0.01
 FLOOR = 1e-4  # of spreads before their logarithm; half a grey level is 2e-3
 BATCH = 64
-WINDOWS = 32  # along a side, in which slopes are looked at
+WINDOWS = 32  # along a side, or some more, in which slopes are looked at
 
 # Grey, red against green, and yellow against blue; from 0 to 255 into [0, 1].
 OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]]) / 255
@@ -24,7 +26,7 @@ OPPONENT = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1, -1, 0], [0.5, 0.5, -1]]) / 2
 SQUARES = torch.tensor([[[1.0, 1.0], [1.0, 1.0]], [[1.0, -1.0], [-1.0, 1.0]]]) / 4
 
 # Horizontal and vertical slope over 2×2 pixels.
-SLOPES = torch.tensor([[[[-1.0, 1.0], [-1.0, 1.0]]], [[[-1.0, -1.0], [1.0, 1.0]]]])
+SLOPES = torch.tensor([[[-1.0, 1.0], [-1.0, 1.0]], [[-1.0, -1.0], [1.0, 1.0]]])
 
 # Of a 3×3 matrix, row by row: its diagonal, and what is above it.
 PICK = torch.eye(9)[:, [0, 4, 8, 1, 2, 5]]
@@ -67,13 +69,15 @@ def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
     wavelet at full, half and quarter resolution. And how steep grey is, in windows of a 32nd of the side, in the
     direction of least and of most change: what moved while it was taken is sharp in one direction only.
     """
-    level, details, mix = pixels.permute(0, 3, 1, 2).float(), [], OPPONENT
-    slopes = _measure_slopes(level)
-    for _ in range(3):
-        kernel = (SQUARES[:, None, None] * mix[:, :, None, None]).flatten(0, 1)
+    side = pixels.shape[1] // 2 * 2
+    level = pixels[:, :side, :side].permute(0, 3, 1, 2).float()
+    level, detail, right, down = conv2d(level, LOOK, stride=2, padding=1).split([3, 3, 4, 4], dim=1)
+    slopes = _pool_slopes(right[:, :, 1:, 1:], down[:, :, 1:, 1:], max(1, side // WINDOWS // 2))
+    details = [detail.abs().mean((2, 3))]
+    kernel = (SQUARES[:, None, None] * torch.eye(3)[:, :, None, None]).flatten(0, 1)
+    for _ in range(2):
         level, detail = conv2d(level, kernel, stride=2).split(3, dim=1)
         details.append(detail.abs().mean((2, 3)))
-        mix = torch.eye(3)
     mean, edge = level.mean((2, 3)), level.shape[2] // 4
     middle = level[:, :, edge:-edge, edge:-edge].mean((2, 3)) - mean
     away = (level - mean[:, :, None, None]).flatten(2)
@@ -86,19 +90,37 @@ def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
     return numbers, torch.cat([details[1][:, :1], mean[:, :1], spread[:, :1]], dim=1)
 
 
-def _measure_slopes(pixels: Tensor) -> Tensor:
-    """Of (n, 3, h, w): (n, 2), how steep grey is in the direction of least and of most change, window by window.
+def _pool_slopes(right: Tensor, down: Tensor, side: int) -> Tensor:
+    """Slopes (n, 4, h, w) of grey: (n, 2), in the direction of least and of most change, window by window.
 
     The mean logarithms of the root mean square slopes, in percent of the range: the exporter takes the square of FLOOR
-    for zero and leaves it out, so that flat windows would be infinite.
+    for zero and leaves it out, so that flat windows would be infinite. A window has `side`² squares of four slopes
+    each; ONNX Runtime's convolution adds them up faster than its pooling.
     """
-    right, down = conv2d(pixels, 100 * SLOPES * OPPONENT[0, :, None, None]).split(1, dim=1)
     products = torch.cat([right.square(), down.square(), right * down], dim=1)
-    rights, downs, mixed = avg_pool2d(products, max(2, pixels.shape[2] // WINDOWS)).split(1, dim=1)
+    kernel = torch.eye(3).repeat_interleave(4, 1)[:, :, None, None].expand(-1, -1, side, side) / (4 * side**2)
+    rights, downs, mixed = conv2d(products, kernel, stride=side).split(1, dim=1)
     # The eigenvalues of a symmetric 2×2 matrix.
     half, apart = (rights + downs) / 2, (((rights - downs) / 2).square() + mixed.square()).sqrt()
     both = torch.cat([(half - apart).clamp(min=0), half + apart], dim=1)
     return (both + FLOOR).log().mean((2, 3)) / 2
+
+
+def _make_look() -> Tensor:
+    """The one kernel that looks at full resolution, (14, 3, 3, 3), for steps of two pixels.
+
+    Mean and diagonal difference of 2×2 pixels for each opponent colour; and for grey, in percent, the slopes to the
+    right and down over the four squares of 2×2 pixels that begin in or one before these. Together, since what reads a
+    whole image is what takes time.
+    """
+    kernel = torch.zeros(14, 3, 3, 3)
+    kernel[:6, :, 1:, 1:] = (SQUARES[:, None, None] * OPPONENT[:, :, None, None]).flatten(0, 1)
+    for at, (way, y, x) in enumerate(product(range(2), repeat=3)):
+        kernel[6 + at, :, y : y + 2, x : x + 2] = 100 * SLOPES[way] * OPPONENT[0, :, None, None]
+    return kernel
+
+
+LOOK = _make_look()
 
 
 def _add_noise(pixels: Tensor, random: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from lesion.artifact import Artifact
 from lesion.config.schema import ExportConfig
 from lesion.engine.quantization import search
 from lesion.engine.quantization.recipe import Recipe
-from lesion.engine.quantization.search import mark_front, quantize_run, refuse
+from lesion.engine.quantization.search import choose, mark_front, quantize_run, refuse
 from lesion.errors import DataError
 from lesion.exports import Candidate
 from lesion.inference.predictor import Predictor
@@ -57,6 +57,18 @@ def test_a_loss_of_sensitivity_refuses() -> None:
 @pytest.mark.parametrize("speedup", [1.0, 0.7])
 def test_what_is_not_faster_is_refused(speedup: float) -> None:
     assert refuse(replace(INT8, speedup=speedup), FP32, LIMITS, 300) == "not faster on this machine"
+
+
+def test_of_those_as_fast_as_the_fastest_the_smallest_is_chosen() -> None:
+    def made(name: str, speedup: float, size: int, loss: float) -> Candidate:
+        return replace(FP32, name=name, speedup=speedup, bytes=size, auroc_loss=Estimate(loss, None, None))
+
+    fastest, smallest, slower = made("a", 2.0, 5_000_000, 0), made("b", 1.92, 4_000_000, 0.002), made("c", 1.8, 10, 0)
+    better = made("d", 1.91, 4_000_300, 0.001)
+    assert choose([fastest, smallest, slower]) is smallest
+    assert choose([fastest, smallest, better]) is better
+    assert choose([slower]) is slower
+    assert choose([]) is None
 
 
 def test_the_front_holds_what_nothing_beats() -> None:

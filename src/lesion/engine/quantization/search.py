@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 FP32 = "fp32"
 SLOWER = "not faster on this machine"
 HOPELESS = 0.95  # times as fast as fp32: below, no luck of the measurement makes it faster
+ALIKE = 0.95  # of the fastest's speed: repeated timings of one file differ by as much
 UNKNOWN = Estimate(None, None, None)
 ENOUGH = 100  # malignant images; with fewer, a few swapped pairs exceed any limit on AUROC
 ROUNDS = 6  # of each latency: on a shared machine most of them are disturbed
@@ -74,8 +75,7 @@ def quantize_run(run: Run, progress: Progress | None = None) -> QuantizeReport:
         except Exception as error:  # what this onnxruntime cannot do is no reason to give up the rest
             log.warning("%s: %s", recipe.name, brief(error))
     candidates = mark_front([bench.reference, *(candidate for candidate, _, _ in tried.values())])
-    admitted = [candidate for candidate in candidates if candidate.name in tried and candidate.refused is None]
-    best = max(admitted, key=lambda candidate: candidate.speedup, default=None)
+    best = choose([candidate for candidate in candidates if candidate.name in tried and candidate.refused is None])
     exported = None
     if best is None:
         run.quantized.unlink(missing_ok=True)
@@ -166,6 +166,13 @@ def refuse(candidate: Candidate, reference: Candidate, limits: ExportConfig, mal
     return SLOWER if candidate.speedup <= 1 else None
 
 
+def choose(admitted: list[Candidate]) -> Candidate | None:
+    """The smallest, then the most accurate, of those that are as fast as the fastest within what timings differ by."""
+    fastest = max((each.speedup for each in admitted), default=0.0)
+    alike = [each for each in admitted if each.speedup >= ALIKE * fastest]
+    return min(alike, key=lambda each: (round(each.bytes, -5), each.auroc_loss.value or 0.0), default=None)
+
+
 def mark_front(candidates: list[Candidate]) -> list[Candidate]:
     """The candidates, marked where no other is at least as fast, as small and as good, and better in one of them."""
 
@@ -185,6 +192,6 @@ def _malignant(manifest: Manifest, logits: Any) -> Any:
 
 def _explain(best: Candidate | None, candidates: list[Candidate]) -> str:
     if best is not None:
-        return f"the fastest of those that answer as well: {best.speedup:.2f} times fp32"
+        return f"the smallest of the fastest that answer as well: {best.speedup:.2f} times fp32"
     reasons = {each.refused for each in candidates if each.refused}
     return "fp32 is kept: " + ("; ".join(sorted(map(str, reasons))) or "no recipe could be built")
