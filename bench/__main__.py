@@ -37,6 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--busy", action="store_true", help="inference: processor time of one thread, not seconds")
     parser.add_argument("--model", type=Path, help="a model file to serve or to look at")
+    parser.add_argument("--theirs", type=Path, help="the model file that the other servers serve; default: the same")
     parser.add_argument("--peers", type=Path, help="an environment with other servers; default: lesion alone")
     parser.add_argument("--seconds", type=int, default=10, help="of each load")
     parser.add_argument("--rounds", type=int, default=3, help="of all servers in turn")
@@ -73,7 +74,7 @@ def main() -> None:
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "serving" in names:
-        for line in serving.measure(words.native, words.model, words.peers, words.seconds, words.rounds):
+        for line in serving.measure(words.native, words.model, words.peers, words.seconds, words.rounds, words.theirs):
             print(line, flush=True)
     if "accelerator" in names:
         for line in accelerator.measure(words.ham10000):

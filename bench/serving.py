@@ -46,8 +46,13 @@ class Load:
     """Answers that are not 200, and errors of sockets."""
 
 
-def measure(native: Path, model: Path, peers: Path | None, seconds: int, rounds: int) -> Iterator[str]:
-    """Each server in turn, several rounds, so that a machine whose speed drifts slows all; medians."""
+def measure(
+    native: Path, model: Path, peers: Path | None, seconds: int, rounds: int, theirs: Path | None = None
+) -> Iterator[str]:
+    """Each server in turn, several rounds, so that a machine whose speed drifts slows all; medians.
+
+    The others serve `theirs`, or the same `model`.
+    """
     if shutil.which("wrk") is None:
         raise NotFoundError("wrk is not installed", hint="apt-get install wrk")
     servers = _commands(model, peers)
@@ -56,7 +61,7 @@ def measure(native: Path, model: Path, peers: Path | None, seconds: int, rounds:
     for _ in range(rounds):
         for name, command in servers.items():
             start = time.perf_counter()
-            with _serving(command, model, native) as process:
+            with _serving(command, theirs or model, native) as process:
                 starts.setdefault(name, []).append(time.perf_counter() - start)
                 _press(native, 4, 2, process)  # warm-up
                 for clients in CLIENTS:
