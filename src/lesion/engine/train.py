@@ -19,7 +19,6 @@ from lesion.engine.export import export_run
 from lesion.engine.guard import Guard
 from lesion.engine.history import carry_over
 from lesion.engine.keeper import Keeper, require_space
-from lesion.engine.memory import keep_freed_memory
 from lesion.engine.module import LesionModule
 from lesion.engine.ranks import Followed
 from lesion.engine.resume import recipe, require_resumable, require_same_data, warn_of_changes
@@ -30,6 +29,7 @@ from lesion.engine.watch import Watch
 from lesion.errors import ConfigError
 from lesion.exports import ExportReport
 from lesion.files import ensure_folder, write_atomic
+from lesion.memory import keep_freed_memory
 from lesion.models import build, count_parameters
 from lesion.progress import Progress, Silent
 from lesion.records import TrainReport

@@ -18,6 +18,7 @@ from lesion.inference.decide import Floats, decide, to_malignant, to_probabiliti
 from lesion.inference.explain import to_heat
 from lesion.inference.threads import usable_cpus
 from lesion.manifest import Manifest
+from lesion.memory import keep_freed_memory
 from lesion.records import Prediction
 from lesion.signature import Signer
 
@@ -25,6 +26,7 @@ Source = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 LOGITS, CHECKS, MAPS = "logits", "checks", "maps"
+KEPT = 64 * 2**20  # bytes of freed memory: what a batch of photographs takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,10 @@ class Predictor:
         With `signer`, a PEM file of an Ed25519 public key, it must be signed with that key. Raises NotFoundError,
         ArtifactError (not ours, damaged, newer, not signed so) or CheckFailed (answers differ here from those
         recorded at export).
+
+        With glibc the process then keeps up to 64 MiB of what it frees, which saves up to a sixth of an answer's time.
         """
+        keep_freed_memory(KEPT)
         predictor = cls(Artifact.read(Path(path), Signer.read(signer) if signer else None), threads, tta)
         if self_test:
             predictor.run_self_test()
