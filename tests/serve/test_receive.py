@@ -10,6 +10,7 @@ from contextlib import suppress
 import pytest
 
 from lesion.config.serving import ServeConfig
+from lesion.errors import ConfigError
 from lesion.serve import receive
 from lesion.serve.app import create_app
 from lesion.serve.process import Server, listen
@@ -227,3 +228,15 @@ def test_a_client_that_does_not_read_is_let_go(address: tuple[str, int]) -> None
         time.sleep(2.5 * RECEIVE_S)
         said, _ = read_all(client)
     assert said.count(b"HTTP/1.1 200") < asked
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_no_answer_waits_for_a_clients_acknowledgement(host: str) -> None:
+    try:
+        listener = listen(host, 0)
+    except ConfigError:
+        pytest.skip(f"no {host} here")
+    with listener, socket.create_connection(listener.getsockname()[:2]):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
