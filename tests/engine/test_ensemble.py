@@ -124,7 +124,8 @@ def test_its_folder_is_a_finished_run_that_is_evaluated_and_listed(joined: Ensem
 def test_what_it_brings_is_said(joined: EnsembleReport, capsys: pytest.CaptureFixture[str]) -> None:
     show(joined, as_json=False)
     out = capsys.readouterr().out
-    for said in ("another", "ensemble", f"gain over {joined.best}: AUROC +0.", "times its time", "their mean"):
+    gain = f"gain over {joined.best}: AUROC {joined.gain.value:+.3f}"
+    for said in ("another", "ensemble", gain, "times its time", "their mean"):
         assert said in out
 
 
