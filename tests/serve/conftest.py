@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -97,8 +98,10 @@ def client(make_app: App) -> Iterator[TestClient]:
 class Served:
     """A server in a process of its own."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
     url: str
+    log: Path
+    """What it says: a file, since a pipe that nobody reads fills up and stops it."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -109,8 +112,8 @@ class Served:
         """Send a signal; the exit code, the seconds that it took, and what was said."""
         start = time.monotonic()
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, time.monotonic() - start, said
+        code = self.process.wait(timeout=PATIENCE_S)
+        return code, time.monotonic() - start, self.log.read_text()
 
     def memory(self, line: str = "VmRSS") -> int:
         """KiB of memory, or at most, VmHWM."""
@@ -123,15 +126,16 @@ def serving(*words: str, model: Path = TINY, leaks: bool = False) -> Iterator[Se
     """`lesion serve` with these words; if it `leaks`, one that keeps every image."""
     start = ["-c", LEAKING] if leaks else ["-m", "lesion"]
     command = [sys.executable, *start, "serve", "--port", "0", "--model", str(model), *words]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            line = process.stderr.readline()
-            found = re.search(r"listening on (https?://[^\s,]+:\d+)", line)
-            assert found, line + process.stderr.read()
-            yield Served(process, found[1])
-        finally:
-            process.kill()
+    with TemporaryDirectory() as folder:
+        log, until = Path(folder, "log"), time.monotonic() + PATIENCE_S
+        with log.open("wb") as stderr, subprocess.Popen(command, stderr=stderr) as process:
+            try:
+                while not (found := re.search(r"listening on (https?://[^\s,]+:\d+)", log.read_text())):
+                    assert process.poll() is None and time.monotonic() < until, log.read_text()  # noqa: PT018
+                    time.sleep(0.02)
+                yield Served(process, found[1], log)
+            finally:
+                process.kill()
 
 
 @pytest.fixture(scope="session")
