@@ -109,11 +109,11 @@ class Served:
         return host.strip("[]"), int(port)
 
     def stop(self, number: int) -> tuple[int, float, str]:
-        """Send a signal; the exit code, the seconds that it took, and what was said."""
+        """Send a signal; the exit code, the seconds that it took, and what was said after where it listens."""
         start = time.monotonic()
         self.process.send_signal(number)
         code = self.process.wait(timeout=PATIENCE_S)
-        return code, time.monotonic() - start, self.log.read_text()
+        return code, time.monotonic() - start, self.log.read_text().partition("\n")[2]
 
     def memory(self, line: str = "VmRSS") -> int:
         """KiB of memory, or at most, VmHWM."""
