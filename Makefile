@@ -27,7 +27,7 @@ soak: $(READY)  ## pass the long tests: overload, releases, reloads, a cluster, 
 	$(BIN)/uv pip sync --quiet --require-hashes --build-constraints requirements/soak.txt \
 		requirements/soak.txt requirements/uv.txt -p $(BIN)/python
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e . -p $(BIN)/python
-	RELOADS=100 $(BIN)/pytest -q -s -m soak tests/serve --full
+	$(BIN)/pytest -q -s -m soak tests/serve --full
 	$(BIN)/pytest -q -m soak --ignore=tests/serve
 
 bench-serve: $(READY)  ## wrk against other servers; BENCH="--native F --model M --peers P"

@@ -139,6 +139,12 @@ def serving(*words: str, model: Path = TINY, leaks: bool = False) -> Iterator[Se
 
 
 @pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether to take full sizes, on a machine that does nothing else, and to assert times."""
+    return bool(request.config.getoption("--full", default=False))
+
+
+@pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """PEM files of a certificate for localhost and its key."""
     openssl = shutil.which("openssl")

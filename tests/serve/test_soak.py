@@ -29,12 +29,6 @@ END = b"--x--\r\n"
 MODEST = "serve.max_upload_mb=1"
 
 
-@pytest.fixture(scope="session")
-def full(request: pytest.FixtureRequest) -> bool:
-    """Whether to take full sizes, on a machine that does nothing else, and to assert times."""
-    return bool(request.config.getoption("--full", default=False))
-
-
 def heavy_picture() -> bytes:
     """Takes 10 to 20 ms to decode, as much as a network takes to run."""
     return encode(Image.new("RGB", (1600, 1200), "pink"), "JPEG")

@@ -70,7 +70,7 @@ class Predictor:
         ArtifactError (not ours, damaged, newer, not signed so) or CheckFailed (answers differ here from those
         recorded at export).
 
-        With glibc the process then keeps up to 64 MiB of what it frees, which saves up to a sixth of an answer's time.
+        With glibc the process then keeps up to 64 MiB of what it frees, which the next answer takes again.
         """
         keep_freed_memory(KEPT)
         predictor = cls(Artifact.read(Path(path), Signer.read(signer) if signer else None), threads, tta)

@@ -66,17 +66,16 @@ def describe(pixels: Tensor) -> tuple[Tensor, Tensor]:
 
     Of the three opponent colours each, at an eighth of the resolution: mean, what the middle is above it, logarithm
     of the spread, and correlation with another; and the logarithms of the mean absolute diagonal detail of the Haar
-    wavelet at full, half and quarter resolution. And how steep grey is, in windows of a 32nd of the side, in the
-    direction of least and of most change: what moved while it was taken is sharp in one direction only.
+    wavelet at full, half and quarter resolution. And how steep grey is, in windows of about a 32nd of the side, in
+    the direction of least and of most change: what moved while it was taken is sharp in one direction only.
     """
     side = pixels.shape[1] // 2 * 2
     level = pixels[:, :side, :side].permute(0, 3, 1, 2).float()
     level, detail, right, down = conv2d(level, LOOK, stride=2, padding=1).split([3, 3, 4, 4], dim=1)
     slopes = _pool_slopes(right[:, :, 1:, 1:], down[:, :, 1:, 1:], max(1, side // WINDOWS // 2))
     details = [detail.abs().mean((2, 3))]
-    kernel = (SQUARES[:, None, None] * torch.eye(3)[:, :, None, None]).flatten(0, 1)
     for _ in range(2):
-        level, detail = conv2d(level, kernel, stride=2).split(3, dim=1)
+        level, detail = conv2d(level, _haar(torch.eye(3)), stride=2).split(3, dim=1)
         details.append(detail.abs().mean((2, 3)))
     mean, edge = level.mean((2, 3)), level.shape[2] // 4
     middle = level[:, :, edge:-edge, edge:-edge].mean((2, 3)) - mean
@@ -106,6 +105,11 @@ def _pool_slopes(right: Tensor, down: Tensor, side: int) -> Tensor:
     return (both + FLOOR).log().mean((2, 3)) / 2
 
 
+def _haar(mix: Tensor) -> Tensor:
+    """The kernel, (6, 3, 2, 2), of mean and diagonal difference of each of three mixtures (3, 3) of the channels."""
+    return (SQUARES[:, None, None] * mix[:, :, None, None]).flatten(0, 1)
+
+
 def _make_look() -> Tensor:
     """The one kernel that looks at full resolution, (14, 3, 3, 3), for steps of two pixels.
 
@@ -114,7 +118,7 @@ def _make_look() -> Tensor:
     whole image is what takes time.
     """
     kernel = torch.zeros(14, 3, 3, 3)
-    kernel[:6, :, 1:, 1:] = (SQUARES[:, None, None] * OPPONENT[:, :, None, None]).flatten(0, 1)
+    kernel[:6, :, 1:, 1:] = _haar(OPPONENT)
     for at, (way, y, x) in enumerate(product(range(2), repeat=3)):
         kernel[6 + at, :, y : y + 2, x : x + 2] = 100 * SLOPES[way] * OPPONENT[0, :, None, None]
     return kernel

@@ -141,13 +141,13 @@ class Bench:
         return replace(candidate, refused=refused), artifact, parity
 
 
-def race(artifact: Artifact, reference: Artifact, rounds: int = ROUNDS) -> tuple[float, float]:
+def race(artifact: Artifact, reference: Artifact) -> tuple[float, float]:
     """Milliseconds of `artifact` for one image, and how many times faster than `reference` that is.
 
     In turn, one session at a time, since threads of two that wait for work slow each other down; the fastest of the
     rounds counts, since what else a machine does can only slow one down.
     """
-    times = [[measure_latency(Predictor(each)) for each in (artifact, reference)] for _ in range(rounds)]
+    times = [[measure_latency(Predictor(each)) for each in (artifact, reference)] for _ in range(ROUNDS)]
     ours, theirs = map(min, zip(*times, strict=True))
     return ours, theirs / ours
 
@@ -170,6 +170,7 @@ def choose(admitted: list[Candidate]) -> Candidate | None:
     """The smallest, then the most accurate, of those that are as fast as the fastest within what timings differ by."""
     fastest = max((each.speedup for each in admitted), default=0.0)
     alike = [each for each in admitted if each.speedup >= ALIKE * fastest]
+    # In steps of 0.1 MB: less is no difference.
     return min(alike, key=lambda each: (round(each.bytes, -5), each.auroc_loss.value or 0.0), default=None)
 
 
