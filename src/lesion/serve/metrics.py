@@ -1,6 +1,7 @@
 """What Prometheus is told. No label takes a value that a client chooses, so the number of series is bounded."""
 
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import prometheus_client
@@ -40,6 +41,8 @@ class Metrics(Collector):
         self._models: dict[str, str] = {}
         self._drift: Mapping[str, Any] = {}
         self._journal = (0, 0)
+        # A metric's series by its labels: to look it up takes the library longer than to count.
+        self._of = cache(lambda metric, *values: metric.labels(*values))
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "lesion_requests_total", "Requests that were answered", ("route", "method", "status"), registry=registry
@@ -71,7 +74,8 @@ class Metrics(Collector):
     def count_request(self, route: str | None, method: str, status: int) -> None:
         """A request was answered. `route` is the template that matched, None when none did."""
         name = (route or "").removeprefix("/v1") or route
-        self._requests.labels(
+        self._of(
+            self._requests,
             name if name in self._routes else "unmatched",
             method if method in METHODS else "other",
             f"{status // 100}xx",
@@ -79,7 +83,7 @@ class Metrics(Collector):
 
     def time_stage(self, stage: str, seconds: float, role: str = "live") -> None:
         """A stage took so long: "receive", "queue", "decode", "infer", or "total" of a request for predictions."""
-        self._stages.labels(stage, role).observe(seconds)
+        self._of(self._stages, stage, role).observe(seconds)
 
     def count_batch(self, images: int) -> None:
         """One inference took so many images."""
@@ -91,15 +95,15 @@ class Metrics(Collector):
 
     def count_rejection(self, reason: str) -> None:
         """A request was refused, for a reason that the code names."""
-        self._rejections.labels(self._bound("reason", reason)).inc()
+        self._of(self._rejections, self._bound("reason", reason)).inc()
 
     def count_prediction(self, prediction: Prediction, role: str = "live") -> None:
         """An image was classified; of a shadow, which answers nobody, flags and confidence do not count."""
-        self._predictions.labels(prediction.prediction, prediction.decision, role).inc()
+        self._of(self._predictions, prediction.prediction, prediction.decision, role).inc()
         if role != "shadow":
             self._confidence.observe(prediction.confidence)
             for flag in prediction.flags:
-                self._flags.labels(self._bound("flag", flag)).inc()
+                self._of(self._flags, self._bound("flag", flag)).inc()
 
     def count_failure(self, role: str = "live") -> None:
         """A model had no answer for an image."""
