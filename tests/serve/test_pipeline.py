@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import os
+import sys
 import threading
 import time
 import weakref
@@ -13,7 +15,7 @@ import pytest
 from lesion.config.serving import ServeConfig
 from lesion.errors import NotAnImage
 from lesion.inference.predictor import Predictor
-from lesion.serve.pipeline import Job, Outcome, Pipeline
+from lesion.serve.pipeline import NICE, Job, Outcome, Pipeline
 from lesion.serve.slot import Serving, Slot
 from tests.serve.conftest import PICTURE, TINY
 
@@ -52,6 +54,21 @@ def test_every_job_gets_its_own_answer(tiny_serving: Serving, threads: int, lane
     for outcome in outcomes:
         moments = [moment for stage in outcome.stages.values() for moment in stage]
         assert moments == sorted(moments)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is the process'")
+def test_the_event_loop_goes_before_the_threads(tiny_serving: Serving) -> None:
+    pipeline = Pipeline(2, 2, max_batch=1)
+
+    async def work() -> list[int]:
+        batch = jobs(tiny_serving, *map(str, range(8)))
+        pipeline.submit(batch)
+        await asyncio.gather(*(job.future for job in batch))
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("pipeline-")]
+        return [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads]
+
+    ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert max(run(pipeline, work)) == min(ours + NICE, 19)
 
 
 @pytest.fixture
