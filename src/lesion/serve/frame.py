@@ -58,22 +58,24 @@ class Frame:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         began, status, request_id = perf_counter(), GONE, scope["state"]["request_id"]
 
-        async def dress(message: Message) -> None:
+        async def send_dressed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._dress(message["headers"], request_id)
+                message["headers"] = dress(message["headers"], request_id)
+                if self.service.gate.draining:
+                    message["headers"].append((b"connection", b"close"))
             await send(message)
 
         try:
-            await self._pass_on(scope, receive, dress)
+            await self._pass_on(scope, receive, send_dressed)
         except ClientDisconnect:
             pass
         except Exception:
             log.exception("request %s failed", request_id)
             if status != GONE:  # half an answer is out already
                 raise
-            await answer_bug(request_id)(scope, receive, dress)
+            await answer_bug(request_id)(scope, receive, send_dressed)
         finally:
             self._record(scope, status, perf_counter() - began)
 
@@ -92,14 +94,6 @@ class Frame:
             response = answer_error(request, error)
         await response(scope, receive, send)
 
-    def _dress(self, headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-        dressed = [*headers, *SECURITY, (b"x-request-id", request_id.encode())]
-        if all(name.lower() != b"cache-control" for name, _ in headers):
-            dressed.append((b"cache-control", b"no-store"))
-        if self.service.gate.draining:
-            dressed.append((b"connection", b"close"))
-        return dressed
-
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         state, method, route = scope["state"], scope["method"], _route(scope)
         metrics, code, span = self.service.metrics, state.get("code"), state["span"]
@@ -111,6 +105,14 @@ class Frame:
             more = {"code": code, "images": state.get("images"), "trace": span.trace}
             who = state["client"], state.get("token"), state.get("model")
             log_access(state["request_id"], method, route, status, seconds, *who, **more)
+
+
+def dress(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer with those that every answer has."""
+    dressed = [*headers, *SECURITY, (b"x-request-id", request_id.encode())]
+    if all(name.lower() != b"cache-control" for name, _ in headers):
+        dressed.append((b"cache-control", b"no-store"))
+    return dressed
 
 
 async def _refuse(request: Request) -> Response:

@@ -56,6 +56,11 @@ def log_access(
         ACCESS.info("request", extra={"fields": fields})
 
 
+def log_unsaid(requests: int) -> None:
+    """Say that so many requests more were refused for want of room: a line each would cost what is scarce then."""
+    ACCESS.info("more requests refused, no room", extra={"fields": {"requests": requests}})
+
+
 def choose_request_id(header: str | None) -> str:
     """The client's own id of its request where that is 1 to 64 harmless characters, else a new one."""
     return header if header and _REQUEST.fullmatch(header) else uuid4().hex

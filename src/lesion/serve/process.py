@@ -13,20 +13,24 @@ from fastapi import FastAPI
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
+from lesion.serve.door import Door
 from lesion.serve.receive import choose_protocol
 from lesion.serve.service import Service
 
 LOOK_S = 0.5  # between two looks at the connections
 BACKLOG = 2048
+SWITCH_S = 1e-4  # a thread that is back from the network lets the others wait no longer for the interpreter
 
 
 class Server(uvicorn.Server):
     """uvicorn with deadlines for clients, and an end that first says that it is near."""
 
     def __init__(self, app: FastAPI, settings: ServeConfig) -> None:
+        self._service: Service = app.state.service
+        self._door = Door(self._service)
         config = uvicorn.Config(
             app,
-            http=choose_protocol(settings.receive_s, int(settings.max_upload_mb * 2**20)),
+            http=choose_protocol(settings.receive_s, int(settings.max_upload_mb * 2**20), self._door.refuse),
             ws="none",
             lifespan="on",
             log_config=None,
@@ -38,7 +42,6 @@ class Server(uvicorn.Server):
             ssl_keyfile=settings.key,
         )
         super().__init__(config)
-        self._service: Service = app.state.service
         self._settings = settings
         self._next_look = 0.0
 
@@ -84,6 +87,7 @@ class Server(uvicorn.Server):
         if now < self._next_look:
             return
         self._next_look = now + LOOK_S
+        self._door.say()
         for connection in list(self.server_state.connections):
             connection.look(now)  # type: ignore[union-attr]
 
@@ -111,6 +115,7 @@ def url_of(listener: socket.socket, secure: bool = False) -> str:
 
 def run_server(app: FastAPI, listener: socket.socket, settings: ServeConfig) -> None:
     """Serve until SIGINT or SIGTERM, then finish what is in flight."""
+    sys.setswitchinterval(SWITCH_S)
     # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     reloader = app.state.service.reloader

@@ -1,5 +1,7 @@
 """Connections that do not take forever: uvicorn alone waits for the end of a request as long as the client likes."""
 
+from asyncio import Event
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from time import monotonic
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+Refuse = Callable[[bytes, bytes, Mapping[str, Any]], bytes | None]
 MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers
 MAX_HEADERS = 200  # counted while they come; `frame` has the limit that is told
 MORE = 2**20  # bytes beyond those of the largest request that are taken in, and dropped, after it was refused
@@ -95,6 +98,14 @@ class Deadlines:
             self.cycle.message_event.set()
 
 
+class Refusal:
+    """What stands in a protocol of uvicorn for a request that was answered without the application."""
+
+    response_started = response_complete = True
+    disconnected = False
+    message_event = Event()
+
+
 class TimedH11(Deadlines, H11Protocol):
     """For where httptools is not installed."""
 
@@ -107,13 +118,17 @@ class TimedH11(Deadlines, H11Protocol):
         return BODY if state is h11.SEND_BODY else DONE
 
 
-def choose_protocol(receive_s: float, max_bytes: int) -> type[Any]:
-    """The protocol class for a server whose clients have `receive_s` seconds to send a request of `max_bytes`."""
-    base = _time_httptools() if find_spec("httptools") else TimedH11
+def choose_protocol(receive_s: float, max_bytes: int, refuse: Refuse) -> type[Any]:
+    """The protocol class for a server whose clients have `receive_s` seconds to send a request of `max_bytes`.
+
+    `refuse` sees the method, target and ASGI scope of each head, and may answer in the application's place (with
+    httptools; else the application does it).
+    """
+    base = _time_httptools(refuse) if find_spec("httptools") else TimedH11
     return type("Protocol", (base,), {"receive_s": receive_s, "max_bytes": max_bytes})
 
 
-def _time_httptools() -> type[Any]:
+def _time_httptools(refuse: Refuse) -> type[Any]:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     class TimedHttpTools(Deadlines, HttpToolsProtocol):
@@ -130,7 +145,20 @@ def _time_httptools() -> type[Any]:
 
         def on_headers_complete(self) -> None:
             self.stage = BODY
-            super().on_headers_complete()
+            words = refuse(self.parser.get_method(), self.url, self.scope) if self._is_plain else None
+            if words is None:
+                super().on_headers_complete()
+                return
+            self.transport.write(words)
+            self.server_state.total_requests += 1
+            self.cycle = Refusal()
+
+        @property
+        def _is_plain(self) -> bool:
+            """Whether nothing but this request is to be thought of: none before it, no other protocol, no end."""
+            parser, lasts = self.parser, self.parser.should_keep_alive() and not self.parser.should_upgrade()
+            free = self.cycle is None or self.cycle.response_complete
+            return free and lasts and parser.get_http_version() == "1.1" and not self.flow.write_paused
 
         def on_message_complete(self) -> None:
             self.stage = DONE
