@@ -39,6 +39,7 @@ sys.exit(main())
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="soak tests at full size, with limits on time")
+    parser.addoption("--model", type=Path, help="a model to overload, by photographs of 600×450; default: a tiny one")
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -142,6 +143,13 @@ def serving(*words: str, model: Path = TINY, leaks: bool = False) -> Iterator[Se
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether to take full sizes, on a machine that does nothing else, and to assert times."""
     return bool(request.config.getoption("--full", default=False))
+
+
+@pytest.fixture(scope="session")
+def model(request: pytest.FixtureRequest) -> Path | None:
+    """A model that somebody wants to see overloaded, or None."""
+    found: Path | None = request.config.getoption("--model", default=None)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,11 @@
 """Clients at a given rate, whatever the server does: a new request does not wait for the answers to others."""
 
 import asyncio
+import gc
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from selectors import EVENT_READ, DefaultSelector
 from time import perf_counter
 
 
@@ -61,14 +64,78 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
 
-async def call_at_rate(caller: Caller, request: bytes, rate: float, seconds: float) -> list[Answer]:
-    """`rate` requests per second for so many seconds, and their answers."""
-    start, loop = perf_counter(), asyncio.get_running_loop()
-    tasks = []
-    for number in range(int(rate * seconds)):
-        await asyncio.sleep(max(0.0, start + number / rate - perf_counter()))
-        tasks.append(loop.create_task(caller.ask(request)))
-    return list(await asyncio.gather(*tasks))
+class Line:
+    """A connection of `call_at_rates`."""
+
+    def __init__(self, address: tuple[str, int], room: int) -> None:
+        self.socket = socket.create_connection(address)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)  # so that sending waits for nobody
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.asked = -1  # number of the stream
+        self.due = 0.0
+        self.text = b""
+
+    def ask(self, stream: int, request: bytes, due: float) -> None:
+        """Send a request that was due then."""
+        self.asked, self.due, self.text = stream, due, b""
+        self.socket.sendall(request)
+
+    def read(self) -> Answer | None:
+        """The answer, once all of it has come; status 0 when the connection broke."""
+        try:
+            piece = self.socket.recv(2**16)
+        except ConnectionError:
+            piece = b""
+        self.text += piece
+        head, _, body = self.text.partition(b"\r\n\r\n")
+        if piece and len(body) < int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0] or 2**30):
+            return None
+        return Answer(int(head[9:12]) if piece else 0, perf_counter() - self.due, head, body)
+
+
+def call_at_rates(
+    address: tuple[str, int], seconds: float, *streams: tuple[bytes, float], patience_s: float = 60
+) -> list[list[Answer]]:
+    """Requests of several streams, each as often per second as it says, and their answers by stream.
+
+    The time of an answer counts from when its request was due. In a plain loop, since the client's work is missing for
+    the server's on a machine that they share.
+    """
+    gc.disable()  # it would stop the client for longer than what is measured
+    answers: list[list[Answer]] = [[] for _ in streams]
+    start, sent, free, busy = perf_counter(), [0] * len(streams), list[Line](), 0
+    with DefaultSelector() as selector:
+        while True:
+            now = perf_counter() - start
+            for i, (request, rate) in enumerate(streams):
+                while sent[i] < int(rate * seconds) and sent[i] / rate <= now:
+                    if not free:
+                        free.append(Line(address, 2 * len(request) + 2**16))
+                        selector.register(free[0].socket, EVENT_READ, free[0])
+                    free.pop().ask(i, request, start + sent[i] / rate)
+                    sent[i], busy = sent[i] + 1, busy + 1
+            due = [sent[i] / rate for i, (_, rate) in enumerate(streams) if sent[i] < int(rate * seconds)]
+            if not (due or busy) or now > seconds + patience_s:
+                break
+            for key, _ in selector.select(max(0.0, min(due) - now) if due else patience_s):
+                line: Line = key.data
+                answer = line.read()
+                if answer is None:
+                    continue
+                if line.asked >= 0:
+                    answers[line.asked].append(answer)
+                    busy -= 1
+                    line.asked = -1
+                if answer.status and b"connection: close" not in answer.head:
+                    free.append(line)
+                else:
+                    free = [other for other in free if other is not line]
+                    selector.unregister(line.socket)
+                    line.socket.close()
+        for key in list(selector.get_map().values()):
+            key.data.socket.close()
+    gc.enable()
+    return answers
 
 
 async def call_in_turn(caller: Caller, request: bytes, clients: int, seconds: float) -> list[Answer]:

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from lesion.inference.predictor import draw_test_image
-from tests.serve.conftest import FORM, PICTURE, Served, encode, serving
-from tests.serve.load import Answer, Caller, call_at_rate, call_in_turn, get, post, quantile
+from tests.serve.conftest import FORM, PICTURE, TINY, Served, encode, serving
+from tests.serve.load import Answer, Caller, call_at_rates, call_in_turn, get, post, quantile
 
 pytestmark = [pytest.mark.slow, pytest.mark.soak]
 QUEUE = 8
@@ -31,47 +31,48 @@ MODEST = "serve.max_upload_mb=1"
 
 def heavy_picture() -> bytes:
     """Takes 10 to 20 ms to decode, as much as a network takes to run."""
-    return encode(Image.new("RGB", (1600, 1200), "pink"), "JPEG")
+    return encode(Image.new("RGB", (2000, 1500), "pink"), "JPEG")
 
 
 def say(words: str) -> None:
     sys.stdout.write(f"\n  {words}")
 
 
-def test_overload_is_refused_quickly_and_does_not_slow_what_is_accepted(full: bool) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_overload_is_refused_quickly_and_does_not_slow_what_is_accepted(
+    full: bool, model: Path | None, threads: int
+) -> None:
     seconds = 30 if full else 2
-    request = post(heavy_picture())
+    request = post(encode(draw_test_image().resize((600, 450)), "JPEG") if model else heavy_picture())
 
-    async def run(served: Served) -> tuple[float, list[Answer], list[Answer], list[Answer]]:
-        caller, probe = Caller(served.address), Caller(served.address)
+    async def measure_capacity(served: Served) -> float:
+        caller = Caller(served.address)
         await call_in_turn(caller, request, 4, 1)
-        capacity = len(await call_in_turn(caller, request, 4, seconds / 4)) / (seconds / 4)
-        before = await call_at_rate(probe, request, capacity / 4, seconds / 4)
-        answers, lives = await asyncio.gather(
-            call_at_rate(caller, request, 10 * capacity, seconds), call_at_rate(probe, get("/livez"), 20, seconds)
-        )
-        await asyncio.sleep(2)
-        after = await call_at_rate(probe, request, capacity / 4, seconds / 4)
+        answers = await call_in_turn(caller, request, 4, seconds / 2)
         caller.close()
-        probe.close()
-        assert {answer.status for answer in before + after} == {200}
-        slower = quantile([a.seconds for a in after], 0.99) / quantile([b.seconds for b in before], 0.99)
-        say(f"capacity {capacity:.0f}/s; 2 s after the overload p99 is {slower:.2f} times that before")
-        if full:
-            assert slower < 1.5
-        return capacity, answers, lives, after
+        return len(answers) / (seconds / 2)
 
-    with serving(f"serve.queue={QUEUE}", f"serve.max_images={QUEUE}", "serve.threads=2") as served:
-        capacity, answers, lives, _ = asyncio.run(run(served))
+    words = f"serve.queue={QUEUE}", f"serve.max_images={QUEUE}", f"serve.threads={threads}"
+    with serving(*words, model=model or TINY) as served:
+        most = asyncio.run(measure_capacity(served))
+        (before,) = call_at_rates(served.address, seconds / 2, (request, most / 4))
+        answers, lives = call_at_rates(served.address, seconds, (request, 10 * most), (get("/livez"), 20))
+        time.sleep(2)
+        (after,) = call_at_rates(served.address, seconds / 2, (request, most / 4))
+        capacity = (most + asyncio.run(measure_capacity(served))) / 2  # the speed of a shared machine drifts
     accepted = [answer.seconds for answer in answers if answer.status == 200]
     refused = [answer for answer in answers if answer.status != 200]
-    bound = 1.5 * (QUEUE + 1) / capacity
+    bound = 1.5 * (QUEUE + threads) / capacity  # those that wait, and those in service
     p99, refused_p99 = quantile(accepted, 0.99), quantile([answer.seconds for answer in refused], 0.99)
     live_p99, goodput = quantile([answer.seconds for answer in lives], 0.99), len(accepted) / seconds
-    say(f"10x for {seconds} s: {len(accepted)} accepted, p99 {1e3 * p99:.0f} ms (bound {1e3 * bound:.0f}); ")
-    say(f"goodput {goodput / capacity:.0%}; {len(refused)} refused, p99 {1e3 * refused_p99:.0f} ms; ")
-    say(f"livez p99 {1e3 * live_p99:.0f} ms")
+    slower = quantile([a.seconds for a in after], 0.99) / quantile([b.seconds for b in before], 0.99)
+    say(f"{threads} threads: capacity {capacity:.0f}/s; {len(answers) / seconds:.0f}/s asked for in {seconds} s; ")
+    say(f"{len(accepted)} accepted, p99 {1e3 * p99:.0f} ms (bound {1e3 * bound:.0f}); ")
+    say(f"goodput {goodput / capacity:.0%}; ")
+    say(f"{len(refused)} refused, p99 {1e3 * refused_p99:.0f} ms; livez p99 {1e3 * live_p99:.0f} ms; ")
+    say(f"2 s after it p99 is {slower:.2f} times that before")
     assert accepted
+    assert {answer.status for answer in before + after} == {200}
     assert {answer.status for answer in refused} == {503}
     assert all(b"retry-after: " in answer.head for answer in refused)
     assert {answer.status for answer in lives} == {200}
@@ -80,6 +81,7 @@ def test_overload_is_refused_quickly_and_does_not_slow_what_is_accepted(full: bo
         assert goodput >= 0.9 * capacity
         assert refused_p99 < 0.05
         assert live_p99 < 0.1
+        assert slower < 1.5
 
 
 def mutate(content: bytes, rng: random.Random) -> bytes:
