@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, takewhile
 from os import environ
 from pathlib import Path
 from statistics import median
@@ -21,6 +23,8 @@ from urllib.request import Request, urlopen
 import psutil
 
 from lesion.errors import NotFoundError
+from lesion.inference.predictor import Predictor
+from lesion.inference.threads import usable_cpus
 
 HERE = Path(__file__).parent / "peers"
 SCRIPT = Path(__file__).with_name("post.lua")
@@ -58,7 +62,9 @@ def measure(
     servers = _commands(model, peers)
     found: dict[tuple[str, int], list[Load]] = {}
     starts: dict[str, list[float]] = {}
+    alone: list[float] = []
     for _ in range(rounds):
+        alone.append(_answer_alone(model, native, seconds))
         for name, command in servers.items():
             start = time.perf_counter()
             with _serving(command, theirs or model, native) as process:
@@ -71,9 +77,23 @@ def measure(
         ours = _middle(found["lesion serve", clients])
         for name in servers:
             yield _describe(name, _middle(found[name, clients]), ours)
+    yield f"the same threads without a server: {median(alone):.1f}/s"
     yield "from the start to the first answer:"
     for name in servers:
         yield f"  {name:<24} {median(starts[name]):7.2f} s"
+
+
+def _answer_alone(model: Path, native: Path, seconds: int) -> float:
+    """Answers per second of one thread per processor, with nothing but the model: what no server can exceed."""
+    predictor, threads = Predictor.load(model, threads=1), usable_cpus()
+    images, end = [path.read_bytes() for path in sorted(native.glob("*.jpg"))], time.perf_counter() + seconds
+
+    def work(first: int) -> int:
+        own = takewhile(lambda _: time.perf_counter() < end, cycle(images[first:] + images[:first]))
+        return sum(1 for image in own if predictor.predict(image))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(work, range(threads))) / seconds
 
 
 def _commands(model: Path, peers: Path | None) -> dict[str, list[str]]:
