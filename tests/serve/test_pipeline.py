@@ -15,7 +15,7 @@ import pytest
 from lesion.config.serving import ServeConfig
 from lesion.errors import NotAnImage
 from lesion.inference.predictor import Predictor
-from lesion.serve.pipeline import NICE, Job, Outcome, Pipeline
+from lesion.serve.pipeline import LEAP, MEMORY, NICE, Job, Outcome, Pipeline
 from lesion.serve.slot import Serving, Slot
 from tests.serve.conftest import PICTURE, TINY
 
@@ -126,6 +126,21 @@ def test_models_and_explanations_are_not_mixed_in_a_batch(tiny_serving: Serving,
     outcomes = run(pipeline, work)
     assert [size for _, size in held.sizes] == [1, 2, 1, 1]
     assert [outcome.explanation is not None for outcome in outcomes] == [False, False, False, False, True]
+
+
+def test_one_long_sleep_does_not_pass_for_slowness(tiny_serving: Serving, held: Any) -> None:
+    pipeline = Pipeline(threads=1, lanes=1, max_batch=1)
+    pipeline.service_s = 0.001
+
+    async def work() -> None:
+        batch = jobs(tiny_serving, "one")
+        pipeline.submit(batch)
+        await asyncio.sleep(0.2)
+        held.set()
+        await batch[0].future
+
+    run(pipeline, work)
+    assert pipeline.service_s == pytest.approx(0.001 * (MEMORY + LEAP * (1 - MEMORY)))
 
 
 def test_a_lone_image_has_all_threads_and_a_crowd_one_each(held: Any) -> None:

@@ -29,6 +29,7 @@ from lesion.serve.slot import Serving
 
 NICE = 5  # more than the process': an event loop that is ready takes the processor from a decoder at once
 MEMORY = 0.95  # of the estimated service time, per image
+LEAP = 10  # times the estimate that an image counts for at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,9 @@ class Pipeline:
             self.load -= len(jobs)
             if results:
                 per_image = (now - self._last_end) / len(jobs)
+                if self.service_s:
+                    # A process that slept, or its machine, did not get slower: one such time must not close the gate.
+                    per_image = min(per_image, LEAP * self.service_s)
                 self.service_s += (per_image - self.service_s) * (1 - MEMORY if self.service_s else 1)
                 self._last_end = now
         for job, result in results.items():
