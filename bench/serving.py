@@ -6,13 +6,12 @@ onnxruntime pillow fastapi uvicorn[standard] python-multipart`, then `--peers P`
 
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import cycle, takewhile
 from os import environ
@@ -28,8 +27,7 @@ from lesion.inference.threads import usable_cpus
 
 HERE = Path(__file__).parent / "peers"
 SCRIPT = Path(__file__).with_name("post.lua")
-PORT = 8299
-URL = f"http://127.0.0.1:{PORT}"
+PORT = 8299  # of the first server; the others follow
 KIND = "multipart/form-data; boundary=x"
 CLIENTS = (16, 1)
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -53,34 +51,35 @@ class Load:
 def measure(
     native: Path, model: Path, peers: Path | None, seconds: int, rounds: int, theirs: Path | None = None
 ) -> Iterator[str]:
-    """Each server in turn, several rounds, so that a machine whose speed drifts slows all; medians.
+    """The servers in turn, each for `seconds` a round; medians, and medians of each round's ratios.
 
-    The others serve `theirs`, or the same `model`.
+    All are started once and wait stopped for their turns, so that the rounds are short: the speed of a shared machine
+    drifts within a minute. The others serve `theirs`, or the same `model`.
     """
     if shutil.which("wrk") is None:
         raise NotFoundError("wrk is not installed", hint="apt-get install wrk")
-    servers = _commands(model, peers)
     found: dict[tuple[str, int], list[Load]] = {}
-    starts: dict[str, list[float]] = {}
     alone: list[float] = []
-    for _ in range(rounds):
-        alone.append(_answer_alone(model, native, seconds))
-        for name, command in servers.items():
-            start = time.perf_counter()
-            with _serving(command, theirs or model, native) as process:
-                starts.setdefault(name, []).append(time.perf_counter() - start)
-                _press(native, 4, 2, process)  # warm-up
-                for clients in CLIENTS:
-                    found.setdefault((name, clients), []).append(_press(native, clients, seconds, process))
+    with ExitStack() as stack:
+        servers = {}
+        for port, (name, command) in enumerate(_commands(model, peers).items(), PORT):
+            servers[name] = server = stack.enter_context(_serving(command, port, theirs or model, native))
+            _press(native, 4, 2, server)  # warm-up
+            server.stop()
+        for _ in range(rounds):
+            alone.append(_answer_alone(model, native, seconds))
+            for name, server in servers.items():
+                with server.running():
+                    for clients in CLIENTS:
+                        found.setdefault((name, clients), []).append(_press(native, clients, seconds, server))
     for clients in CLIENTS:
         yield f"{clients} client{'s' * (clients > 1)}:"
-        ours = _middle(found["lesion serve", clients])
         for name in servers:
-            yield _describe(name, _middle(found[name, clients]), ours)
+            yield _describe(name, found[name, clients], found["lesion serve", clients])
     yield f"the same threads without a server: {median(alone):.1f}/s"
     yield "from the start to the first answer:"
-    for name in servers:
-        yield f"  {name:<24} {median(starts[name]):7.2f} s"
+    for name, server in servers.items():
+        yield f"  {name:<24} {server.start_s:7.2f} s"
 
 
 def _answer_alone(model: Path, native: Path, seconds: int) -> float:
@@ -97,39 +96,79 @@ def _answer_alone(model: Path, native: Path, seconds: int) -> float:
 
 
 def _commands(model: Path, peers: Path | None) -> dict[str, list[str]]:
-    lesion = [sys.executable, "-m", "lesion", "serve", "--port", str(PORT), "--model", str(model)]
+    lesion = [sys.executable, "-m", "lesion", "serve", "--model", str(model), "--port"]
     if peers is None:
         return {"lesion serve": lesion}
     python, bento = str((peers / "bin" / "python").absolute()), str((peers / "bin" / "bentoml").absolute())
     return {
         "lesion serve": lesion,
-        "FastAPI, async handler": [python, "plain.py", str(PORT)],
-        "LitServe, batches of 8": [python, "lit.py", str(PORT)],
-        "BentoML, batches of 8": [bento, "serve", "bento:Service", "-p", str(PORT)],
+        "FastAPI, async handler": [python, "plain.py"],
+        "LitServe, batches of 8": [python, "lit.py"],
+        "BentoML, batches of 8": [bento, "serve", "bento:Service", "-p"],
     }
 
 
+@dataclass
+class Server:
+    """A server and its children."""
+
+    process: psutil.Process
+    url: str
+    start_s: float = 0.0
+    """From the start to the first answer."""
+
+    @property
+    def family(self) -> list[psutil.Process]:
+        return [self.process, *self.process.children(recursive=True)]
+
+    @property
+    def cpu_s(self) -> float:
+        times = [each.cpu_times() for each in self.family]
+        return sum(each.user + each.system for each in times)
+
+    def stop(self) -> None:
+        """Let it wait, without a look at the clock."""
+        for each in self.family:
+            each.suspend()
+
+    def go_on(self) -> None:
+        for each in self.family:
+            each.resume()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        self.go_on()
+        try:
+            yield
+        finally:
+            time.sleep(0.5)  # for what is still in flight
+            self.stop()
+
+
 @contextmanager
-def _serving(command: Sequence[str], model: Path, native: Path) -> Iterator[psutil.Process]:
+def _serving(command: Sequence[str], port: int, model: Path, native: Path) -> Iterator[Server]:
     env = {**environ, "MODEL": str(model.absolute()), "BENTOML_DO_NOT_TRACK": "true"}
-    process = subprocess.Popen(command, cwd=HERE, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    start = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, str(port)], cwd=HERE, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    server = Server(psutil.Process(process.pid), f"http://127.0.0.1:{port}")
     try:
-        _await(process, native)
-        yield psutil.Process(process.pid)
+        _await(process, server.url, native)
+        server.start_s = time.perf_counter() - start
+        yield server
     finally:
-        family = [*psutil.Process(process.pid).children(recursive=True)] if process.poll() is None else []
-        process.send_signal(signal.SIGTERM)
-        for each in psutil.wait_procs(family, 10)[1]:
+        family = server.family if process.poll() is None else []
+        for each in family:
             each.kill()
-        process.kill()
         process.wait()
 
 
-def _await(process: subprocess.Popen[bytes], native: Path) -> None:
+def _await(process: subprocess.Popen[bytes], url: str, native: Path) -> None:
     """Until an image is answered: a server may listen long before its model is loaded."""
     image = next(native.glob("*.jpg")).read_bytes()
     head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="lesion.jpg"\r\n\r\n'
-    request = Request(f"{URL}/predict", head + image + b"\r\n--x--\r\n", {"Content-Type": KIND})
+    request = Request(f"{url}/predict", head + image + b"\r\n--x--\r\n", {"Content-Type": KIND})
     for _ in range(600):
         try:
             urlopen(request, timeout=10).close()
@@ -141,24 +180,19 @@ def _await(process: subprocess.Popen[bytes], native: Path) -> None:
     raise TimeoutError(f"not ready: {process.args}")
 
 
-def _press(native: Path, clients: int, seconds: int, process: psutil.Process) -> Load:
+def _press(native: Path, clients: int, seconds: int, server: Server) -> Load:
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "20s", "--latency", "-s", str(SCRIPT)]
-    before = _cpu(process)
+    before = server.cpu_s
     done = subprocess.run(
-        [*command, f"{URL}/predict"], env={**environ, "JPEGS": str(native)}, check=True,
+        [*command, f"{server.url}/predict"], env={**environ, "JPEGS": str(native)}, check=True,
         capture_output=True, text=True,
     )  # fmt: skip
-    text, used = done.stdout, _cpu(process) - before
+    text, used = done.stdout, server.cpu_s - before
     answers = int(re.search(r"(\d+) requests in", text)[1])
     p50, p99 = (_milliseconds(re.search(rf" {share}%\s+([\d.]+)(us|ms|s)", text)) for share in (50, 99))
     errors = [int(number) for number in re.findall(r"(?:connect|read|write|timeout|responses:) (\d+)", text)]
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", text)[1])
     return Load(rate, p50, p99, 1000 * used / max(answers, 1), sum(errors))
-
-
-def _cpu(process: psutil.Process) -> float:
-    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 def _milliseconds(match) -> float:
@@ -170,8 +204,9 @@ def _middle(loads: Sequence[Load]) -> Load:
     return Load(*(median(column) for column in columns), sum(each.failed for each in loads))
 
 
-def _describe(name: str, load: Load, ours: Load) -> str:
+def _describe(name: str, loads: Sequence[Load], ours: Sequence[Load]) -> str:
+    load, ratio = _middle(loads), median(our.rate / their.rate for our, their in zip(ours, loads, strict=True))
     return (
         f"  {name:<24} {load.rate:7.1f}/s   p50 {load.p50:7.1f} ms   p99 {load.p99:7.1f} ms   "
-        f"cpu {load.cpu:5.1f} ms   failed {load.failed}   ours {ours.rate / load.rate:.2f}×"
+        f"cpu {load.cpu:5.1f} ms   failed {load.failed}   ours {ratio:.2f}×"
     )
