@@ -37,8 +37,8 @@ class Door:
             target: What stands behind it, with the query.
             scope: Its `headers` and its `client`, as in ASGI.
 
-        Refused is what an empty request without a token would be refused for, too: who asks is not looked at. The
-        application answers when the server is about to stop, and pages of other sites, which need its headers.
+        Who asks is not looked at: without room there is no answer for anyone. The application answers when the server
+        is about to stop, and where pages of other sites may ask, which need more headers.
         """
         service, began = self.service, perf_counter()
         path = target.partition(b"?")[0].decode("latin-1")

@@ -79,6 +79,7 @@ class Server(uvicorn.Server):
         while self.server_state.tasks and monotonic() < end and not self.force_exit:
             self._look()
             await asyncio.sleep(0.05)
+        self._door.say()
         self.config.timeout_graceful_shutdown = max(0, int(end - monotonic()))
         await super().shutdown(sockets)
 
