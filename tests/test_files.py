@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lesion.errors import OutputError
-from lesion.files import ensure_folder, is_writable, sha256, write_atomic
+from lesion.files import ensure_folder, is_writable, open_regular, read_regular, sha256, write_atomic
 
 
 @pytest.fixture
@@ -151,3 +151,21 @@ def test_a_folder_that_is_not_there_is_not_writable(tmp_path: Path) -> None:
 
 def test_the_digest_is_sha256() -> None:
     assert sha256(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+def test_a_fifo_a_device_and_a_folder_are_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path, kind in ((tmp_path / "fifo", "a pipe"), (Path(os.devnull), "a device"), (tmp_path, "a folder")):
+        with pytest.raises(OSError, match=f"it is {kind}, not a regular file"):
+            open_regular(path)
+
+
+def test_a_regular_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read_regular(tmp_path / "file", 5) == b"12345"
+    with pytest.raises(OSError, match="more than") as caught:
+        read_regular(tmp_path / "file", 4)
+    assert caught.value.errno == errno.EFBIG
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none", 4)

@@ -1,12 +1,14 @@
-"""Files that are either whole or absent, their digests and locks, and the cache."""
+"""Files that are either whole or absent, files from strangers, digests, locks, and the cache."""
 
+import errno
 import hashlib
 import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
 from time import monotonic, sleep
-from typing import IO
+from typing import IO, BinaryIO
 
 from lesion.errors import OutputError
 
@@ -39,6 +41,40 @@ def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
             f"cannot write {path}: {error.strerror or error}",
             hint="check the folder's permissions and free space",
         ) from error
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a regular file for reading; a FIFO, a device or a socket in its place never blocks.
+
+    Raises:
+        FileNotFoundError: nothing has this name.
+        OSError: with `strerror` for a person, when it cannot be opened or is no regular file.
+    """
+    _require_regular(os.stat(path), path)  # noqa: PTH116 - opening a device may already act on it
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    file = os.fdopen(handle, "rb")
+    try:
+        _require_regular(os.fstat(handle), path)  # it may have been exchanged since
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return the content of a regular file of at most `max_bytes`; raises as `open_regular`, and OSError (EFBIG)."""
+    with open_regular(path) as file:
+        content = file.read(max_bytes + 1)  # not its stated size: it may grow while it is read
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 2**20:.3g} MiB", os.fspath(path))
+    return content
+
+
+def _require_regular(found: os.stat_result, path: str | os.PathLike[str]) -> None:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    if not stat.S_ISREG(found.st_mode):
+        kind = kinds.get(stat.S_IFMT(found.st_mode), "a device")
+        raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", os.fspath(path))
 
 
 def rename(source: Path, target: Path) -> None:

@@ -100,30 +100,35 @@ class Predictor:
             )
         return difference
 
-    def run(self, pixels: Pixels, maps: bool = False) -> Answers:
-        """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too."""
+    def run(self, pixels: Pixels, maps: bool = False, options: ort.RunOptions | None = None) -> Answers:
+        """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too.
+
+        To end the inference early, another thread sets `options.terminate`; this call then raises.
+        """
         names = [LOGITS, CHECKS, MAPS] if maps else [LOGITS, CHECKS]
-        logits, checks, *rest = self._compute(names, pixels)
+        logits, checks, *rest = self._compute(names, pixels, options)
         return Answers(logits, checks, rest[0] if rest else None)
 
     def logits(self, pixels: Pixels) -> Singles:
         """The network's raw answer to uint8 pixels (n, size, size, 3), float32 (n, c)."""
         return self._compute([LOGITS], pixels)[0]
 
-    def _compute(self, names: list[str], pixels: Pixels) -> list[Singles]:
+    def _compute(self, names: list[str], pixels: Pixels, options: ort.RunOptions | None = None) -> list[Singles]:
         if not self.tta:
-            return self._run(names, pixels)
-        turned = [self._run_turned(names, pixels, flip, turns) for flip in (1, -1) for turns in range(4)]
+            return self._run(names, pixels, options)
+        turned = [self._run_turned(names, pixels, options, flip, turns) for flip in (1, -1) for turns in range(4)]
         return [np.asarray(np.mean(each, axis=0)) for each in zip(*turned, strict=True)]
 
-    def _run_turned(self, names: list[str], pixels: Pixels, flip: int, turns: int) -> list[Singles]:
+    def _run_turned(
+        self, names: list[str], pixels: Pixels, options: ort.RunOptions | None, flip: int, turns: int
+    ) -> list[Singles]:
         """The answer to the pixels mirrored (`flip` of -1) and then turned; maps are turned back."""
         view = np.ascontiguousarray(np.rot90(pixels[:, :, ::flip], turns, (1, 2)))
-        answers = self._run(names, view)
+        answers = self._run(names, view, options)
         return [np.rot90(each, -turns, (2, 3))[..., ::flip] if each.ndim == 4 else each for each in answers]
 
-    def _run(self, names: list[str], pixels: Pixels) -> list[Singles]:
-        return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels})]
+    def _run(self, names: list[str], pixels: Pixels, options: ort.RunOptions | None = None) -> list[Singles]:
+        return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels}, options)]
 
     def probabilities(self, pixels: Pixels) -> Floats:
         """Calibrated probabilities of uint8 pixels (n, size, size, 3): float64 (n, c)."""
