@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import pytest
 
 from lesion.config.serving import ServeConfig
-from lesion.serve import receive
 from lesion.serve.app import create_app, open_service
 from lesion.serve.door import SAID, Door
 from lesion.serve.process import Server, listen
 from lesion.serve.service import Service
 from lesion.serve.slot import Serving, Slot
 from tests.serve.conftest import PICTURE
-from tests.serve.test_receive import LIVEZ, POST, answer, read_all
+from tests.serve.test_connection import LIVEZ, POST, answer, read_all
 
 SCOPE = {"headers": [(b"x-request-id", b"mine")], "client": ("203.0.113.9", 50_000)}
 FULL = 1000
@@ -34,15 +33,12 @@ class Crowd:
         self.service.pipeline.load = FULL
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
-def server(request: pytest.FixtureRequest, tiny_serving: Serving) -> Iterator[tuple[tuple[str, int], Service]]:
-    """A server in a thread; h11 has no door, and the application refuses."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "h11":
-            patch.setattr(receive, "find_spec", lambda name: None)
-        settings = ServeConfig(keep_alive_s=1)
-        app = create_app(Slot(tiny_serving), settings)
-        server = Server(app, settings)
+@pytest.fixture(scope="module")
+def server(tiny_serving: Serving) -> Iterator[tuple[tuple[str, int], Service]]:
+    """A server in a thread."""
+    settings = ServeConfig(keep_alive_s=1)
+    app = create_app(Slot(tiny_serving), settings)
+    server = Server(app, settings)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -1,7 +1,9 @@
-"""What every request and every answer carries: an id, security headers, a line in the log, a place in the metrics."""
+"""ASGI middleware for every request and response: request id, Host check, security headers, access log, metrics."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from ipaddress import ip_address
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +26,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 GONE = 499  # what the log calls a client that did not wait
 QUIET = ("/livez", "/readyz", "/metrics")  # asked for every few seconds: counted, not logged
 MAX_HEADERS = 100
+_PORT = re.compile(r":[0-9]*$")
 POLICY = "default-src 'self'; img-src 'self' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 SECURITY = [
     (b"content-security-policy", POLICY.encode()),
@@ -82,17 +85,36 @@ class Frame:
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         handler = self.direct.get(scope["path"]) if scope["method"] == "POST" else None
         if len(scope["headers"]) > MAX_HEADERS:
-            handler = _refuse
+            handler = _refuse_headers
+        elif not self._answers_for(header(scope, b"host") or ""):
+            handler = _refuse_host
         if handler is None:
-            await self.app(scope, receive, send)
+            # HEAD is GET without the body (RFC 9110, section 9.3.2), which the server leaves out.
+            inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
+            await self.app(inner, receive, send)
+            scope["route"] = inner.get("route")
             return
         request = Request(scope, receive)
-        scope["state"]["route"] = None if handler is _refuse else scope["path"]
+        scope["state"]["route"] = None if handler in (_refuse_headers, _refuse_host) else scope["path"]
         try:
             response = await handler(request)
         except LesionError as error:
             response = answer_error(request, error)
         await response(scope, receive, send)
+
+    def _answers_for(self, host: str) -> bool:
+        """Whether the server answers for this Host header.
+
+        Without tokens, and not `open`, the server trusts every program on its machine. A page in a browser becomes such
+        a program by DNS rebinding: its own domain name then resolves to 127.0.0.1. A name without a dot is no such
+        domain.
+        """
+        settings = self.service.settings
+        name = host.rpartition(":")[0] if _PORT.search(host) else host
+        name = name.lower().rstrip(".")
+        if settings.hosts:
+            return name in settings.hosts or _is_local(name)
+        return bool(settings.tokens or settings.open) or _is_local(name) or "." not in name or name == settings.host
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         state, method, route = scope["state"], scope["method"], _route(scope)
@@ -115,8 +137,23 @@ def dress(headers: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[byt
     return dressed
 
 
-async def _refuse(request: Request) -> Response:
+async def _refuse_headers(request: Request) -> Response:
     raise Refused(431, "too_many_headers", f"more than {MAX_HEADERS} headers")
+
+
+async def _refuse_host(request: Request) -> Response:
+    raise Refused(421, "unknown_host", "the Host header names another server", hint="add the name to serve.hosts")
+
+
+def _is_local(name: str) -> bool:
+    """Whether a host name is localhost or an IP address."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _route(scope: Scope) -> str | None:

@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
+from lesion.serve.connection import Connection
 from lesion.serve.door import Door
-from lesion.serve.receive import choose_protocol
 from lesion.serve.service import Service
 
 LOOK_S = 0.5  # between two looks at the connections
@@ -30,7 +30,7 @@ class Server(uvicorn.Server):
         self._door = Door(self._service)
         config = uvicorn.Config(
             app,
-            http=choose_protocol(settings.receive_s, int(settings.max_upload_mb * 2**20), self._door.refuse),
+            http=Connection,
             ws="none",
             lifespan="on",
             log_config=None,
@@ -56,12 +56,22 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen as uvicorn does, but do not wait a minute for a client that does not shake hands."""
         await self.lifespan.startup()
-        config, secure = self.config, self.config.ssl
-        protocol: Any = config.http_protocol_class
-        make = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        if self.lifespan.should_exit:  # its error is logged; without the parts that it starts, nothing must be answered
+            raise SystemExit(1)
+        settings, secure = self._settings, self.config.ssl
+        make = partial(
+            Connection,
+            door=self._door,
+            receive_s=settings.receive_s,
+            max_bytes=int(settings.max_upload_mb * 2**20),
+            max_connections=count_connections(),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
         bind = partial(
             asyncio.get_running_loop().create_server, make, ssl=secure, backlog=BACKLOG,
-            ssl_handshake_timeout=self._settings.receive_s / 2 if secure else None,
+            ssl_handshake_timeout=settings.receive_s / 2 if secure else None,
         )  # fmt: skip
         self.servers = [await bind(sock=each) for each in sockets or []]
         self.started = True
@@ -91,6 +101,19 @@ class Server(uvicorn.Server):
         self._door.say()
         for connection in list(self.server_state.connections):
             connection.look(now)  # type: ignore[union-attr]
+
+
+def count_connections() -> int:
+    """Connections that the process' limit on open files leaves room for; beyond it, idle ones are closed.
+
+    At the limit itself, asyncio would fail to accept thousands of times a second, and no file could be opened.
+    """
+    if sys.platform == "win32":
+        return 10_000
+    import resource
+
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 10_000 if files == resource.RLIM_INFINITY else max(8, min(10_000, files - max(48, files // 8)))
 
 
 def listen(host: str, port: int) -> socket.socket:

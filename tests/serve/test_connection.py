@@ -1,4 +1,4 @@
-"""Slow, silent and endless clients, on both parsers: they are let go in time, and others do not notice them."""
+"""Connections: timeouts, limits, framing, pipelining, upgrades and half-closed clients."""
 
 import socket
 import threading
@@ -11,10 +11,9 @@ import pytest
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
-from lesion.serve import receive
 from lesion.serve.app import create_app
+from lesion.serve.connection import MAX_REFUSED
 from lesion.serve.process import Server, listen
-from lesion.serve.receive import MORE
 from lesion.serve.slot import Serving, Slot
 from tests.conftest import PATIENCE_S
 from tests.serve.conftest import PICTURE
@@ -24,16 +23,11 @@ POST = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nCon
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
-@pytest.fixture(scope="module", params=["httptools", "h11"])
-def address(request: pytest.FixtureRequest, tiny_serving: Serving) -> Iterator[tuple[str, int]]:
+@pytest.fixture(scope="module")
+def address(tiny_serving: Serving) -> Iterator[tuple[str, int]]:
     """A server in a thread, which waits one second for a request."""
-    with pytest.MonkeyPatch.context() as patch:
-        if request.param == "h11":
-            patch.setattr(receive, "find_spec", lambda name: None)
-        else:
-            pytest.importorskip("httptools")
-        settings = ServeConfig(receive_s=RECEIVE_S, keep_alive_s=2, max_upload_mb=1)
-        server = Server(create_app(Slot(tiny_serving), settings), settings)
+    settings = ServeConfig(receive_s=RECEIVE_S, keep_alive_s=2, max_upload_mb=1)
+    server = Server(create_app(Slot(tiny_serving), settings), settings)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         address = listener.getsockname()
@@ -156,7 +150,7 @@ def test_what_comes_after_a_refusal_has_a_limit(address: tuple[str, int]) -> Non
         with suppress(ConnectionError):
             while sent < 400 * 2**20:
                 sent += client.send(bytes(2**16))
-        assert sent < 2**20 + MORE + 16 * 2**20  # the rest is in the buffers of the two sockets
+        assert sent < 2**20 + MAX_REFUSED + 16 * 2**20  # the rest is in the buffers of the two sockets
 
 
 @pytest.mark.parametrize(
