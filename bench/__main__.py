@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a model file to serve or to look at")
     parser.add_argument("--theirs", type=Path, help="the model file that the other servers serve; default: the same")
     parser.add_argument("--peers", type=Path, help="an environment with other servers; default: lesion alone")
+    parser.add_argument("--before", type=Path, help="serving: another checkout, with its .venv, to compare with")
     parser.add_argument("--seconds", type=int, default=10, help="of each load")
     parser.add_argument("--rounds", type=int, default=3, help="of all servers in turn")
     parser.add_argument("--seeds", type=int, default=3, help="of each ablation")
@@ -74,7 +75,10 @@ def main() -> None:
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "serving" in names:
-        for line in serving.measure(words.native, words.model, words.peers, words.seconds, words.rounds, words.theirs):
+        commands = serving.find_servers(words.model, words.peers, words.before)
+        for line in serving.measure(
+            commands, words.native, words.model, words.seconds, words.rounds, words.theirs or words.model
+        ):
             print(line, flush=True)
     if "accelerator" in names:
         for line in accelerator.measure(words.ham10000):

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -49,12 +49,12 @@ class Load:
 
 
 def measure(
-    native: Path, model: Path, peers: Path | None, seconds: int, rounds: int, theirs: Path | None = None
+    commands: Mapping[str, Sequence[str]], native: Path, model: Path, seconds: int, rounds: int, theirs: Path
 ) -> Iterator[str]:
     """The servers in turn, each for `seconds` a round; medians, and medians of each round's ratios.
 
     All are started once and wait stopped for their turns, so that the rounds are short: the speed of a shared machine
-    drifts within a minute. The others serve `theirs`, or the same `model`.
+    drifts within a minute. The servers of others serve `theirs`.
     """
     if shutil.which("wrk") is None:
         raise NotFoundError("wrk is not installed", hint="apt-get install wrk")
@@ -62,8 +62,8 @@ def measure(
     alone: list[float] = []
     with ExitStack() as stack:
         servers = {}
-        for port, (name, command) in enumerate(_commands(model, peers).items(), PORT):
-            servers[name] = server = stack.enter_context(_serving(command, port, theirs or model, native))
+        for port, (name, command) in enumerate(commands.items(), PORT):
+            servers[name] = server = stack.enter_context(_serving(command, port, theirs, native))
             _press(native, 4, 2, server)  # warm-up
             server.stop()
         for _ in range(rounds):
@@ -95,13 +95,17 @@ def _answer_alone(model: Path, native: Path, seconds: int) -> float:
         return sum(pool.map(work, range(threads))) / seconds
 
 
-def _commands(model: Path, peers: Path | None) -> dict[str, list[str]]:
-    lesion = [sys.executable, "-m", "lesion", "serve", "--model", str(model), "--port"]
+def find_servers(model: Path, peers: Path | None, before: Path | None) -> dict[str, list[str]]:
+    """The commands of the servers to compare, without their port: this checkout's, another one's, those of `peers`."""
+    words = ["-m", "lesion", "serve", "--model", str(model.absolute()), "--port"]
+    lesion = {"lesion serve": [sys.executable, *words]}
+    if before is not None:
+        lesion["lesion serve, before"] = [str((before / ".venv" / "bin" / "python").absolute()), *words]
     if peers is None:
-        return {"lesion serve": lesion}
+        return lesion
     python, bento = str((peers / "bin" / "python").absolute()), str((peers / "bin" / "bentoml").absolute())
     return {
-        "lesion serve": lesion,
+        **lesion,
         "FastAPI, async handler": [python, "plain.py"],
         "LitServe, batches of 8": [python, "lit.py"],
         "BentoML, batches of 8": [bento, "serve", "bento:Service", "-p"],
