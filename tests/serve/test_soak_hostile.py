@@ -1,0 +1,123 @@
+"""Hostile clients beside ordinary ones: what they cost, and what the others notice; part of `make soak`."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests import bombs
+from tests.serve.conftest import PICTURE, Served, serving
+from tests.serve.load import call_at_rates, get, post, quantile
+from tests.serve.test_soak import say
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.soak,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc"),
+]
+MB = 10**6
+JPEG = {"content-type": "image/jpeg"}
+
+
+def processor_s(served: Served) -> float:
+    times = psutil.Process(served.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def peak_bytes(served: Served) -> int:
+    return 1024 * served.memory("VmHWM")
+
+
+def warm_up(served: Served) -> None:
+    assert httpx.post(f"{served.url}/predict", content=PICTURE, headers=JPEG, timeout=60).status_code == 200
+
+
+def forget_peak(served: Served) -> None:
+    """Let the peak of the memory begin anew (proc(5), clear_refs)."""
+    Path(f"/proc/{served.process.pid}/clear_refs").write_text("5")
+
+
+@pytest.fixture(scope="module")
+def images(full: bool) -> dict[str, bytes]:
+    """Images that cost much for their size, of the largest size that is accepted."""
+    return bombs.make_all(16 * 2**20 if full else 2**20)
+
+
+def test_a_costly_image_takes_little_time_and_memory(full: bool, images: dict[str, bytes]) -> None:
+    with serving("serve.threads=1") as served:
+        warm_up(served)
+        costs = {}
+        for name, image in images.items():
+            forget_peak(served)
+            before, began = 1024 * served.memory(), processor_s(served)
+            status = httpx.post(
+                f"{served.url}/v1/predict", content=image, headers=JPEG, timeout=60
+            ).status_code
+            costs[name] = processor_s(served) - began, peak_bytes(served) - before
+            say(f"{name:24} {len(image) / MB:5.1f} MB: {status}, {costs[name][0]:.2f} s, {costs[name][1] / MB:+.0f} MB")
+            assert status in (200, 413, 415, 422)
+        text = served.log.read_text()
+    assert "Traceback" not in text
+    assert len(text.splitlines()) < 3 * len(images) + 20
+    if full:
+        assert max(seconds for seconds, _ in costs.values()) <= 1
+        assert max(size for _, size in costs.values()) <= 200 * MB
+
+
+def test_costly_images_do_not_slow_other_clients_down(full: bool, images: dict[str, bytes]) -> None:
+    seconds, rate = (20, 20) if full else (2, 10)
+    with serving() as served:
+        (alone,) = call_at_rates(served.address, seconds, (post(PICTURE), rate))
+        ended = threading.Event()
+
+        def attack() -> None:
+            with httpx.Client(timeout=60) as client:
+                while not ended.is_set():
+                    for image in images.values():
+                        client.post(f"{served.url}/v1/predict", content=image, headers=JPEG)
+                        if ended.wait(0.2):
+                            return
+
+        attacker = threading.Thread(target=attack)
+        attacker.start()
+        (beside,) = call_at_rates(served.address, seconds, (post(PICTURE), rate))
+        ended.set()
+        attacker.join()
+    before, after = (1000 * quantile([answer.seconds for answer in part], 0.99) for part in (alone, beside))
+    say(f"p99 of others {before:.1f} ms alone, {after:.1f} ms beside costly images: {after / before:.2f} times")
+    assert {answer.status for answer in alone + beside} == {200}
+    if full:
+        assert after < 2 * before
+
+
+def test_pipelined_requests_do_not_fill_the_memory(full: bool) -> None:
+    connections, burst = (250, 2**18) if full else (50, 2**16)
+    words = get("/livez")
+    with serving() as served:
+        warm_up(served)
+        before = served.memory()
+        clients = [socket.create_connection(served.address) for _ in range(connections)]
+
+        def send(client: socket.socket) -> None:
+            client.settimeout(1)
+            with suppress(OSError):
+                client.sendall(words * (burst // len(words)))
+
+        with ThreadPoolExecutor(connections) as pool:
+            list(pool.map(send, clients))
+        start = time.perf_counter()
+        assert httpx.get(f"{served.url}/readyz", timeout=60).status_code == 200
+        waited = time.perf_counter() - start
+        grown = 1024 * (served.memory("VmHWM") - before)
+        for client in clients:
+            client.close()
+    say(f"{connections} pipelining connections: {grown / MB:+.0f} MB, /readyz after {1000 * waited:.0f} ms")
+    if full:
+        assert grown < 150 * MB
+        assert waited < 1
