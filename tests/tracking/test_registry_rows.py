@@ -138,7 +138,7 @@ def loose(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return folder
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.lists(st.sampled_from([(t, c) for t in TABLES for c in TABLES[t]]), min_size=1, max_size=3),
     data=st.data(),

@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lesion.errors import DataError, NotFoundError
+from lesion.files import open_regular
 
 # What an image file may be called; whether it is one, its first bytes say.
 SUFFIXES = (
@@ -89,9 +90,7 @@ class Catalog:
 def sniff(path: Path) -> str:
     """The suffix that fits the first bytes of the file, ".jpg" or ".png"; "" when it is neither or not readable."""
     try:
-        if not path.is_file():  # a pipe would wait for ever
-            return ""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(8)
     except OSError:
         return ""

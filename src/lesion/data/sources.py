@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesion.data.catalog import Catalog, LeftOut, list_files, to_stem
+from lesion.data.index import MAX_TABLE_BYTES
 from lesion.data.labels import show
 from lesion.errors import ConfigError, DataError, NotFoundError
+from lesion.files import read_regular
 from lesion.suggest import lookup
 
 NO_LABEL = "unlabelled"  # what an empty label is called, so that --map can name it
@@ -167,7 +169,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> list[dict[str, str]]:
         DataError: another encoding, a damaged row, a repeated column, or no rows.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, MAX_TABLE_BYTES)
     except FileNotFoundError as error:
         raise NotFoundError(f"no such table: {path}") from error
     except OSError as error:
