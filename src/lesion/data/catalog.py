@@ -22,6 +22,11 @@ def normalize(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def to_name(path: str) -> str:
+    r"""A path as text that can be written down: bytes of a file name that are no UTF-8 become escapes such as \xff."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def list_files(folder: Path, left_out: LeftOut) -> list[Path]:
     """All image files below `folder`, relative to it and sorted; folders behind links are entered, once each.
 
@@ -39,7 +44,7 @@ def list_files(folder: Path, left_out: LeftOut) -> list[Path]:
     while waiting:
         here = waiting.pop()
         if here.resolve() in seen:
-            left_out["a folder met before, behind a link"].append(here.relative_to(folder).as_posix())
+            left_out["a folder met before, behind a link"].append(to_name(here.relative_to(folder).as_posix()))
             continue
         seen.add(here.resolve())
         try:
@@ -49,13 +54,13 @@ def list_files(folder: Path, left_out: LeftOut) -> list[Path]:
         for path in entries:
             name = path.relative_to(folder)
             if path.name.startswith(".") or path.name == "__MACOSX":
-                left_out["hidden"].append(name.as_posix())
+                left_out["hidden"].append(to_name(name.as_posix()))
             elif path.is_dir():
                 waiting.append(path)
             elif path.suffix.lower() in SUFFIXES:
                 found.append(name)
             else:
-                left_out["not named like an image"].append(name.as_posix())
+                left_out["not named like an image"].append(to_name(name.as_posix()))
     return sorted(found)
 
 
