@@ -35,10 +35,10 @@ class Bucket(MemoryFileSystem):
         self._answer()
         return super().info(path, **words)
 
-    def get_file(self, path: str, local: str, **words: Any) -> None:
+    def open(self, path: str, mode: str = "rb", **words: Any) -> Any:
         self._answer()
-        Bucket.downloads += 1
-        super().get_file(path, local, **words)
+        Bucket.downloads += mode == "rb"
+        return super().open(path, mode, **words)
 
     def put_file(self, local: str | Path, path: str, **words: Any) -> None:
         self._answer()

@@ -66,6 +66,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[type[Bu
     monkeypatch.setattr("fsspec.core.filesystem", lambda *_, **__: Bucket(skip_instance_cache=True))
     monkeypatch.setattr("fsspec.core.get_filesystem_class", lambda _: Bucket)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("lesion.remote.FIRST_WAIT_S", 0.0)
     Bucket.reset()
     yield Bucket
     Bucket.reset()

@@ -1,15 +1,19 @@
 """Models of an artifact store: fetched once, verified, shared by processes, and there while the store is not."""
 
+import gzip
 import hashlib
+import io
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -17,8 +21,8 @@ import lesion
 from lesion import depot as depots
 from lesion.depot import Depot, publish
 from lesion.errors import ArtifactError, ConfigError, MissingExtra, NotFoundError, OutputError, RemoteError
-from lesion.remote import within
-from tests.conftest import Cli
+from lesion.remote import is_passing, retry, upload, within
+from tests.conftest import PATIENCE_S, Cli
 
 pytest.importorskip("fsspec", reason="needs the extra `store`")
 from tests.bucket import PLACE, TINY, TINY2, Bucket
@@ -112,7 +116,7 @@ def test_a_damaged_note_costs_a_download(text: str, bucket: type[Bucket], depot:
 def test_a_store_that_hangs_is_given_up(bucket: type[Bucket], depot: Depot, monkeypatch: pytest.MonkeyPatch) -> None:
     depot.fetch(PLACE)
     bucket.hold_s = 30.0
-    monkeypatch.setattr(depots, "LOOK_S", 0.05)
+    monkeypatch.setattr(depots, "ANSWER_S", 0.05)
     start = time.monotonic()
     assert depot.fetch(PLACE).read_bytes() == TINY
     assert time.monotonic() - start < 5
@@ -209,6 +213,193 @@ def test_nobody_listening_is_a_clear_error(depot: Depot) -> None:
         depot.fetch("http://name:secret@127.0.0.1:9/model.onnx")
     assert "secret" not in caught.value.message
     assert caught.value.hint
+
+
+class Liar(BaseHTTPRequestHandler):
+    """A store that announces nothing, and sends something else than a model."""
+
+    mode: ClassVar[str] = "endless"
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.close_connection = True
+        body = gzip.compress(bytes(2**24))
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        if self.mode == "gzip":
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        with suppress(OSError):
+            if self.mode == "gzip":
+                self.wfile.write(body)
+            while self.mode != "gzip":
+                self.wfile.write(bytes(2**16) if self.mode == "endless" else b"x")
+                if self.mode == "drip":
+                    time.sleep(0.01)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def liar() -> Iterator[str]:
+    pytest.importorskip("aiohttp", reason="fsspec needs it for http://")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Liar) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/model.onnx"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("mode", "bound", "error", "said"),
+    [
+        ("endless", {"depot.LARGEST": 2**20}, ArtifactError, "has more than 1048576 bytes"),
+        ("drip", {"remote.STALL_S": 0.3}, RemoteError, "has not answered for 0.3 s"),
+        ("drip", {"remote.TOTAL_S": 0.3}, RemoteError, "is not there after 0.3 s"),
+        ("gzip", {}, RemoteError, "comes as gzip, the plain file expected"),
+    ],
+)
+def test_a_store_that_lies_costs_little_and_leaves_nothing(
+    mode: str, bound: dict[str, float], error: type[Exception], said: str, liar: str, depot: Depot,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    Liar.mode = mode
+    for name, value in bound.items():
+        monkeypatch.setattr(f"lesion.{name}", value)
+    with pytest.raises(error, match=said):
+        depot.fetch(liar)
+    assert [path.suffix for path in depot.folder.iterdir()] == [".lock"]
+
+
+def test_what_is_fetched_has_no_name_until_it_is_whole(
+    bucket: type[Bucket], depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a process that is killed leaves nothing."""
+    seen: list[list[str]] = []
+    unpack = depots.Artifact.unpack
+
+    def look(*words: Any) -> Any:
+        seen.append([path.suffix for path in depot.folder.iterdir()])
+        return unpack(*words)
+
+    monkeypatch.setattr(depots.Artifact, "unpack", look)
+    depot.fetch(PLACE)
+    assert seen == [[".lock"]]
+
+
+def test_what_earlier_versions_left_is_removed_after_a_day(bucket: type[Bucket], depot: Depot) -> None:
+    old, fresh = depot.folder / ".fetching-old", depot.folder / ".fetching-fresh"
+    for folder in (old, fresh):
+        folder.mkdir(parents=True)
+        (folder / "model.onnx").write_bytes(TINY)
+    os.utime(old, times=(0, 0))
+    depot.fetch(PLACE)
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+def test_a_full_disk_under_the_cache_is_no_fault_of_the_network(
+    bucket: type[Bucket], depot: Depot, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lesion.inference.predictor import draw_test_image
+
+    draw_test_image().save(tmp_path / "image.png")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: io.FileIO("/dev/full", "w"))
+    outcome = cli("predict", tmp_path / "image.png", "--model", PLACE)
+    assert outcome.code == 74
+    assert "No space left on device" in outcome.err
+    assert "XDG_CACHE_HOME" in outcome.err
+    assert "network" not in outcome.err
+
+
+@pytest.mark.parametrize(("error", "times"), [(ConnectionResetError("reset"), 2), (PermissionError("forbidden"), 9)])
+def test_a_passing_error_is_tried_again_and_a_lasting_one_is_not(
+    error: OSError, times: int, bucket: type[Bucket], depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, info = 0, Bucket.info
+
+    def answer(self: Bucket, path: str, **words: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked <= times:
+            raise error
+        return info(self, path, **words)
+
+    monkeypatch.setattr(Bucket, "info", answer)
+    if isinstance(error, PermissionError):
+        with pytest.raises(RemoteError, match="forbidden"):
+            depot.fetch(PLACE)
+        assert asked == 1
+    else:
+        assert depot.fetch(PLACE).read_bytes() == TINY
+
+
+def test_retries_are_bounded_and_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("lesion.remote.sleep", waits.append)
+
+    def fail() -> None:
+        raise RemoteError("away") from ConnectionError("reset")
+
+    with pytest.raises(RemoteError, match="away"):
+        retry(fail)
+    assert len(waits) == 2
+    assert 0.5 <= waits[0] <= 1.5
+    assert 1.0 <= waits[1] <= 3.0
+
+
+class Status(Exception):
+    """An error of a library for HTTP."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("cause", "passing"),
+    [
+        *[(Status(status), True) for status in (408, 425, 429, 500, 502, 503, 504)],
+        *[(Status(status), False) for status in (400, 401, 403, 404, 410, 501)],
+        (TimeoutError(), True),
+        (BrokenPipeError(), True),
+        (PermissionError(), False),
+        (ValueError(), False),
+        (None, False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_stays(cause: Exception | None, passing: bool) -> None:
+    error = RemoteError("cannot read it")
+    error.__cause__ = cause
+    assert is_passing(error) is passing
+
+
+def test_a_copy_with_another_digest_than_asked_for_does_not_count(bucket: type[Bucket], depot: Depot) -> None:
+    depot.fetch(PLACE)
+    with pytest.raises(ArtifactError, match="is not the expected file"):
+        depot.fetch(f"{PLACE}#sha256={SHA2}")
+
+
+@pytest.mark.parametrize("error", [OSError("no access"), None], ids=["refused", "hangs"])
+def test_an_upload_that_fails_or_hangs_is_an_error_of_the_output(
+    error: OSError | None, bucket: type[Bucket], tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def put(*_: object) -> None:
+        if error:
+            raise error
+        ended.wait(PATIENCE_S)
+
+    monkeypatch.setattr(Bucket, "put_file", put)
+    monkeypatch.setattr("lesion.remote.UPLOAD_S", 0.1)
+    with pytest.raises(OutputError, match=f"cannot write memory://b/x: {error or 'memory://b/x has not answered'}"):
+        upload(tiny, "memory://b/x")
+    ended.set()
 
 
 @pytest.mark.parametrize("fragment", ["x", "sha256=", "sha256=12", f"sha256={SHA[:-1]}g", f"md5={SHA}"])

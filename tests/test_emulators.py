@@ -86,7 +86,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_model_is_fetched_exchanged_and_there_while_the_store_is_not(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(depots, "LOOK_S", 3.0)
+    monkeypatch.setattr(depots, "ANSWER_S", 3.0)
     depot = Depot()
     assert depot.fetch(store.address).read_bytes() == TINY
     written = {each: each.stat().st_mtime_ns for each in depot.folder.iterdir() if each.suffix == ".onnx"}

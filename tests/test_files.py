@@ -1,14 +1,30 @@
-"""Files that are whole or absent, folders that are proven writable."""
+"""Files that are whole or absent, folders that are proven writable, locks that exclude others."""
 
 import errno
+import logging
 import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lesion import files
 from lesion.errors import OutputError
-from lesion.files import ensure_folder, is_writable, open_regular, read_regular, sha256, write_atomic
+from lesion.files import (
+    ensure_folder,
+    hold_lock,
+    is_writable,
+    open_regular,
+    read_regular,
+    sha256,
+    try_lock,
+    write_atomic,
+)
+from tests.conftest import PATIENCE_S
 
 
 @pytest.fixture
@@ -33,7 +49,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "pathlib.Path.chmod", "tempfile.mkstemp"])
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "os.open"])
 def test_when_writing_fails_the_old_file_is_still_there_and_no_other(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,3 +185,113 @@ def test_a_regular_file_is_read_up_to_the_limit(tmp_path: Path) -> None:
     assert caught.value.errno == errno.EFBIG
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none", 4)
+
+
+def test_writing_never_touches_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one for all threads of a process: to read it is to change it for a moment."""
+    monkeypatch.delattr("os.umask")
+    write_atomic(tmp_path / "file", "x")
+
+
+def test_what_a_killed_writer_left_is_removed_a_day_later_and_nothing_else(tmp_path: Path) -> None:
+    old, fresh = tmp_path / ".file.0123456789abcdef", tmp_path / ".file.fedcba9876543210"
+    others = [tmp_path / ".file.backup", tmp_path / ".other.0123456789abcdef"]
+    for path in (old, fresh, *others):
+        path.write_text("half")
+    for path in (old, *others):
+        os.utime(path, times=(0, 0))
+    write_atomic(tmp_path / "file", "x")
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "file", fresh, *others])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks in another way")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_named_once_and_locks_nobody_out(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("logging.Logger.propagate", True, raising=False)
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr(files, "_lockless", set())
+    with (tmp_path / "lock").open("a") as first, (tmp_path / "lock").open("a") as second:
+        assert try_lock(first)
+        assert try_lock(second)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "has no locks" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks in another way")
+@pytest.mark.parametrize("code", [errno.EWOULDBLOCK, errno.EACCES], ids=errno.errorcode.get)
+def test_what_another_has_locked_is_not_taken(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with (tmp_path / "lock").open("a") as file:
+        assert not try_lock(file)
+
+
+def test_a_lock_refuses_a_second_holder_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with hold_lock(path, "draw"):
+        with (
+            pytest.raises(OutputError, match="cannot draw: another process does so now") as caught,
+            hold_lock(path, "draw"),
+        ):
+            pass
+        assert caught.value.exit_code == 74
+        assert "wait until it ends" in caught.value.hint
+    assert not path.exists()
+    with hold_lock(path, "draw"):
+        assert path.exists()
+
+
+def test_a_lock_is_waited_for(tmp_path: Path) -> None:
+    """Many take turns, and none of them sees another inside, though each removes the file that the others wait at."""
+    inside, most, turns = [0], [0], [0]
+
+    def work() -> None:
+        with hold_lock(tmp_path / "lock", "work", PATIENCE_S):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.002)
+            turns[0] += 1
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (most, turns) == ([1], [8])
+
+
+def test_a_killed_process_keeps_no_lock(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from lesion.files import hold_lock
+with hold_lock(Path(sys.argv[1]), "work"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    path = tmp_path / "lock"
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "held\n"
+            with pytest.raises(OutputError), hold_lock(path, "work"):
+                pass
+        finally:
+            other.kill()
+        other.wait(PATIENCE_S)
+        assert path.exists()
+        with hold_lock(path, "work"):
+            pass
+
+
+def test_a_lock_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot write"), hold_lock(tmp_path / "absent" / "lock", "work"):
+        pass

@@ -6,25 +6,26 @@
 
 import json
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any, Self
+from time import monotonic, sleep, time
+from typing import IO, Any, Self
 
 from lesion.artifact import Artifact
-from lesion.errors import ArtifactError, ConfigError, LesionError, NotFoundError, RemoteError, brief
-from lesion.files import cache_folder, ensure_folder, sha256, try_lock, write_atomic
+from lesion.errors import ArtifactError, ConfigError, LesionError, NotFoundError, OutputError, RemoteError, brief
+from lesion.files import cache_folder, ensure_folder, read_regular, sha256, try_lock, write_atomic
 from lesion.redaction import redact
-from lesion.remote import connect, is_remote, upload, within
+from lesion.remote import ANSWER_S, connect, copy, is_remote, retry, upload, within
 
 log = logging.getLogger(__name__)
-LOOK_S = 10.0  # for a store to say what lies at an address
-STALL_S = 60.0  # in which some byte of a file has to come
 WAIT_S = 300.0  # for another process that fetches the same
 LARGEST = 2**31 - 1  # bytes of an ONNX file
+NOTE_BYTES = 2**16  # of what was remembered about an address; store's answers are shorter
+ABANDONED_S = 24 * 3600  # after which a temporary folder is the remains of a killed process
 DIGEST = "sha256="
 # What tells one content from another, in the words of gcsfs, s3fs, http and others.
 MARKS = ("etag", "generation", "md5hash", "content-md5", "mtime", "updated", "lastmodified", "last-modified", "created")
@@ -62,7 +63,7 @@ class Depot:
         """A whole, verified copy of the model at the address `word`.
 
         A known digest is looked for here first. Otherwise the store is asked whether the model has changed; while it
-        does not answer, the copy from before counts.
+        does not answer, the copy from before counts. Without a copy, what fails for the moment is tried three times.
 
         Raises:
             ConfigError: `word` is no address.
@@ -78,41 +79,63 @@ class Depot:
         ensure_folder(self.folder)
         with self._alone(address):
             before = self._recall(address)
+            known = address.sha256 or before.get("sha256")
+            kept = self._find(known) if known else None
+            if kept is None:
+                return retry(lambda: self._update(address, before, None))
+            if address.sha256:  # another process has fetched it meanwhile
+                return kept
             try:
-                mark = find_mark(address)
-                if before.get("mark") == mark and (kept := self._find(before["sha256"])):
-                    return kept
-                kept = self._download(address)
+                return self._update(address, before, kept)
             except RemoteError as error:
-                known = address.sha256 or before.get("sha256")
-                if not known or (kept := self._find(known)) is None:
-                    raise
                 log.warning("the copy of %s counts: %s", address, error.message)
                 return kept
-            self._remember(address, mark, kept.stem)
+
+    def _update(self, address: Address, before: Mapping[str, str], kept: Path | None) -> Path:
+        """The copy `kept` of before, unless the store has another model by now, which is then fetched."""
+        mark = find_mark(address)
+        if kept is not None and before.get("mark") == mark:
+            return kept
+        kept = self._download(address)
+        self._remember(address, mark, kept.stem)
         return kept
 
     def _download(self, address: Address) -> Path:
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".fetching-") as folder:
-            file = Path(folder) / "model.onnx"
-            log.info("fetching %s", address)
+        log.info("fetching %s", address)
+        self._clear()
+        with self._open_temporary() as file:
             download(address, file)
-            content = file.read_bytes()
-            digest = sha256(content)
-            if address.sha256 not in (None, digest):
-                raise ArtifactError(
-                    f"{address} is not the expected file: sha256 {digest[:12]}…, {str(address.sha256)[:12]}… expected",
-                    hint="somebody put another one there, or the digest is wrong",
-                )
-            Artifact.unpack(content, str(address))
-            kept = self.folder / f"{digest}.onnx"
-            write_atomic(kept, content)
-            return kept
+            file.seek(0)
+            content = file.read()
+        digest = sha256(content)
+        if address.sha256 not in (None, digest):
+            raise ArtifactError(
+                f"{address} is not the expected file: sha256 {digest[:12]}…, {str(address.sha256)[:12]}… expected",
+                hint="somebody put another one there, or the digest is wrong",
+            )
+        Artifact.unpack(content, str(address))
+        kept = self.folder / f"{digest}.onnx"
+        write_atomic(kept, content)
+        return kept
+
+    def _open_temporary(self) -> IO[bytes]:
+        try:
+            # It has no name: whatever ends this process, nothing of it stays. Unbuffered: closing it writes nothing.
+            return tempfile.TemporaryFile(dir=self.folder, buffering=0)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
+
+    def _clear(self) -> None:
+        """Remove what killed processes of earlier versions left."""
+        for left in self.folder.glob(".fetching-*"):
+            with suppress(OSError):
+                if time() - left.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(left)
 
     def _find(self, digest: str) -> Path | None:
         path = self.folder / f"{digest}.onnx"
         try:
-            content = path.read_bytes()
+            content = read_regular(path, LARGEST)
         except OSError:
             return None
         if sha256(content) == digest:
@@ -122,9 +145,9 @@ class Depot:
 
     def _recall(self, address: Address) -> dict[str, str]:
         try:
-            found = json.loads(self._beside(address, "json").read_text("utf-8"))
+            found = json.loads(read_regular(self._beside(address, "json"), NOTE_BYTES))
             return {"mark": str(found["mark"]), "sha256": str(found["sha256"])}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return {}
 
     def _remember(self, address: Address, mark: str, digest: str) -> None:
@@ -136,7 +159,12 @@ class Depot:
     @contextmanager
     def _alone(self, address: Address) -> Iterator[None]:
         """Others that want the same wait, so that it is fetched once; whoever waits too long fetches it, too."""
-        with self._beside(address, "lock").open("a+") as file:
+        path = self._beside(address, "lock")
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        with file:
             end = monotonic() + WAIT_S
             while not try_lock(file) and monotonic() < end:
                 sleep(0.05)
@@ -171,15 +199,15 @@ def find_mark(address: Address) -> str:
 
 def find_facts(address: Address) -> Mapping[str, Any]:
     """What the store says of the file at `address`, in words of its own; raises NotFoundError and RemoteError."""
-    fs, path = connect(address.place)
 
     def look() -> Mapping[str, Any]:
+        fs, path = connect(address.place)
         fs.invalidate_cache()
         found: Mapping[str, Any] = fs.info(path)
         return found
 
     with _explained(address):
-        found = within(LOOK_S, look, str(address))
+        found = within(ANSWER_S, look, str(address))
         if found.get("type") == "directory":
             raise NotFoundError(f"{address} is a folder, a model file expected")
         if (found.get("size") or 0) > LARGEST:
@@ -187,15 +215,21 @@ def find_facts(address: Address) -> Mapping[str, Any]:
     return found
 
 
-def download(address: Address, file: Path) -> None:
-    """Copy what lies at `address` into `file`; raises NotFoundError and RemoteError."""
-    fs, path = connect(address.place)
+def download(address: Address, file: IO[bytes]) -> None:
+    """Copy what lies at `address` into `file`; raises NotFoundError, RemoteError, OutputError.
 
-    def measure() -> int:
-        return file.stat().st_size if file.exists() else 0
-
+    ArtifactError when more than 2 GiB come; the bounds of time are those of `remote.copy`.
+    """
     with _explained(address):
-        within(STALL_S, lambda: fs.get_file(path, str(file)), str(address), measure)
+        if copy(address.place, file, LARGEST) > LARGEST:
+            raise ArtifactError(f"{address} has more than {LARGEST} bytes", hint="it is no model: check the address")
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write {path}: {error.strerror or error}",
+        hint="free some space, or set XDG_CACHE_HOME to a folder that you may write to",
+    )
 
 
 @contextmanager

@@ -2,39 +2,54 @@
 
 import errno
 import hashlib
+import logging
 import os
+import re
+import secrets
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import IO, BinaryIO
 
 from lesion.errors import OutputError
 
+log = logging.getLogger(__name__)
 _PATIENCE_S = 2.0  # for readers of a file that is to be replaced, on Windows
+_ABANDONED_S = 24 * 3600  # after which a temporary file is the remains of a killed process
+_POLL_S = 0.05  # between two attempts to get a lock
+_LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+_lockless: set[int] = set()  # file systems (st_dev) that the log has named as having no locks
 
 
 def write_atomic(path: Path, content: bytes | memoryview | str) -> None:
     """Write `content` so that a reader, or a crash, sees the old file or the new one, never half of it.
 
+    Also removes temporary files for `path` that killed processes left a day ago or earlier.
+
     Raises OutputError when the folder is not writable or the disk is full; the old file is then still there.
     """
     raw = content.encode() if isinstance(content, str) else content
-    temporary = ""
+    # Same folder: a rename is atomic only within one file system.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    made = False
     try:
-        # Same folder: a rename is atomic only within one file system.
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Not mkstemp: its files are private, and the umask cannot be read without changing it for all threads.
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0), 0o666)
+        made = True
         with os.fdopen(handle, "wb") as file:
             file.write(raw)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        rename(Path(temporary), path)
+        rename(temporary, path)
         _sync_folder(path.parent)
+        _remove_abandoned(path)
     except BaseException as error:  # a second Ctrl-C, too, leaves no half file behind
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        if made:
+            temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError):
             raise
         raise OutputError(
@@ -103,11 +118,12 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _umask() -> int:
-    # The only portable way to read the umask is to set it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
+def _remove_abandoned(path: Path) -> None:
+    ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}")
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if ours.fullmatch(entry.name) and time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S:
+                Path(entry.path).unlink(missing_ok=True)
 
 
 def ensure_folder(path: Path) -> Path:
@@ -140,20 +156,79 @@ def cache_folder() -> Path:
         raise OutputError("this user has no home for a cache", hint="set XDG_CACHE_HOME to a folder") from error
 
 
-def try_lock(file: IO[str]) -> bool:
-    """Lock `file` until it is closed, however the process ends; False when another process has."""
+@contextmanager
+def hold_lock(path: Path, work: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` for a block, and remove it afterwards. A killed process does not keep its lock.
+
+    Args:
+        path: lock file, in a folder that exists.
+        work: what the block does, for messages: "write the dataset ROOT".
+        wait_s: seconds to wait for another process or thread that holds the lock.
+
+    Raises OutputError when another one still holds it, or the file cannot be made.
+    """
+    end, told = monotonic() + wait_s, False
+    while True:
+        try:
+            file = path.open("a+b")
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {path}: {error.strerror or error}", hint="check the folder's permissions and free space"
+            ) from error
+        with file:
+            # The holder before us removes the file: a lock on what has no name any more excludes nobody.
+            if (taken := try_lock(file)) and _has_name(file, path):
+                try:
+                    yield
+                finally:
+                    with suppress(OSError):  # Windows removes no open file; an unlocked one does no harm
+                        path.unlink()
+                return
+        if not taken and monotonic() >= end:
+            raise OutputError(f"cannot {work}: another process does so now", hint="wait until it ends, then try again")
+        if not taken and not told:
+            told = True
+            log.info("waiting to %s: another process does so now", work)
+        sleep(_POLL_S)
+
+
+def _has_name(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
+
+
+def try_lock(file: IO[str] | IO[bytes]) -> bool:
+    """Lock `file` until it is closed, however the process ends; False when another process has locked it.
+
+    Some network file systems have no locks: there it is True without a lock, and the log says so once.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
 
             file.seek(1 << 30)  # Windows forbids others to read what is locked; what is written is at the start
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            finally:
+                file.seek(0, os.SEEK_END)
         else:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
+    except OSError as error:
+        if sys.platform == "win32" or error.errno in _LOCKED:
+            return False
+        # ENOLCK, ENOSYS, EOPNOTSUPP and the like: nobody can hold a lock here.
+        device = os.fstat(file.fileno()).st_dev
+        if device not in _lockless:
+            _lockless.add(device)
+            log.warning(
+                "the file system of %s has no locks (%s): run no two commands on the same files at once",
+                file.name,
+                error.strerror or error,
+            )
     return True
 
 

@@ -17,8 +17,10 @@ from lesion.data.download import Wish, download, plan
 from lesion.data.fetch import Patience
 from lesion.data.index import IMAGES, METADATA, read_index
 from lesion.data.kaggle import read_token
+from lesion.data.layout import LOCK
 from lesion.data.publishers import CC_BY_NC, SOURCES, Licence, Offer, RemoteFile, Source
 from lesion.errors import ConfigError, DataError, Interrupted, NotFoundError, OutputError, RemoteError
+from lesion.files import hold_lock
 from lesion.records import DownloadReport
 from tests.conftest import Cli
 from tests.data.web import Web, break_at, run_web, send, status
@@ -427,3 +429,12 @@ def test_mistakes_of_the_command_are_clear(words: list[str], said: str, root: Pa
     outcome = cli("data", "download", root, *words)
     assert outcome.code == 2
     assert said in outcome.err
+
+
+def test_who_downloads_into_a_folder_locks_the_others_out(world: World, root: Path) -> None:
+    root.mkdir(parents=True)
+    with hold_lock(root / LOCK, "write"), pytest.raises(OutputError, match="another process does so now"):
+        run(world, root)
+    assert list(root.iterdir()) == []
+    assert run(world, root).finished
+    assert not (root / LOCK).exists()

@@ -19,7 +19,7 @@ from lesion.data import fetch as module
 from lesion.data.fetch import Fetched, Patience, fetch
 from lesion.data.publishers import RemoteFile
 from lesion.errors import DataError, OutputError, RemoteError
-from tests.data.web import Web, break_at, go_to, ignore_range, run_web, send, stall, status
+from tests.data.web import Web, break_at, go_to, ignore_range, pour, run_web, send, stall, status
 
 CONTENT = random.Random(0).randbytes(300_000)
 OTHER = random.Random(1).randbytes(300_000)
@@ -403,3 +403,26 @@ def test_a_folder_that_is_gone_is_an_output_error(web: Web, target: Path) -> Non
     shutil.rmtree(target.parent)
     with pytest.raises(OutputError, match="cannot write"):
         get(describe(web.put("/file", CONTENT)), target)
+
+
+def test_an_endless_answer_is_not_taken_beyond_what_the_file_can_have(web: Web, target: Path, part: Path) -> None:
+    """Neither where the publisher gives a size nor where it gives none."""
+    url = web.put("/file", b"", *[pour(bytes(2**20))] * 9)
+    with pytest.raises(DataError, match="300000 bytes expected, more sent"):
+        get(describe(url), target)
+    with pytest.raises(DataError, match="at most 67108864 bytes expected, more sent"):
+        get(unknown(url), target)
+    assert list(target.parent.iterdir()) == []
+
+
+def test_an_absurd_length_is_not_begun(web: Web, target: Path, part: Path) -> None:
+    url = web.put("/file", b"", *[send(b"", Content_Length=str(10**15))] * 9)
+    with pytest.raises(DataError, match="at most 67108864 bytes expected, 1000000000000000 announced"):
+        get(unknown(url), target)
+
+
+def test_a_server_that_drips_is_given_up(web: Web, target: Path) -> None:
+    url = web.put("/file", b"", *[pour(b"x", 0.02)] * 9)
+    patience = Patience(rounds=2, first_wait_s=0.01, headway_s=0.2)
+    with pytest.raises(RemoteError, match=r"sent fewer than 64 KiB in 0\.2 s"):
+        fetch(describe(url), target, patience)

@@ -173,7 +173,7 @@ def test_an_interrupted_call_leaves_no_metadata_and_can_be_repeated(
 
     with monkeypatch.context() as patch:
         patch.setattr(Image.Image, "save", save)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(OutputError, match="disk full"):
             synthesize(tmp_path, SMALL)
     assert not [name for name in read_bytes(tmp_path) if "metadata" in name]
     assert len(calls) < len(read_rows(root))  # the rest was given up, not tried

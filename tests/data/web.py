@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -122,6 +122,20 @@ def stall(seconds: float) -> Answer:
         content = handler.web.files[handler.path]
         handler.say(200, {"Content-Length": str(len(content))}, content[:10])
         time.sleep(seconds)
+
+    return answer
+
+
+def pour(chunk: bytes, pause_s: float = 0.0) -> Answer:
+    """Send `chunk` again and again, without a Content-Length, until the client hangs up."""
+
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.say(200, {"Connection": "close"}, b"")
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(chunk)
+                time.sleep(pause_s)
 
     return answer
 

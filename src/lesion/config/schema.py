@@ -62,7 +62,7 @@ class ModelConfig:
     """The network."""
 
     tier: str = knob("baseline", choices=TIERS)
-    """baseline (1.3 M parameters), resnet (11.2 M) or efficientnet (4 M to 66 M)."""
+    """baseline (1.3 M parameters), resnet (11.2 M) or efficientnet (4 M to 64 M)."""
     variant: str = knob("b0", choices=tuple(f"b{i}" for i in range(8)))
     """Which EfficientNet."""
     pretrained: bool = False

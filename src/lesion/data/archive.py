@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from lesion.data.index import IMAGES
 from lesion.errors import DataError, OutputError
-from lesion.files import rename
+from lesion.files import open_regular, rename
 from lesion.progress import Progress, Silent, track
 
 CHUNK = 1 << 20
@@ -66,7 +66,7 @@ def extract(
         OutputError: a file cannot be written.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with open_regular(archive) as file, zipfile.ZipFile(file) as opened:
             members = _choose(opened, archive, tables, store, limits or Limits())
             for member in track(progress or Silent(), members, len(members), f"extract {archive.name}"):
                 _take(opened, member, root / member.place, archive)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lesion.data.catalog import to_name
 from lesion.data.duplicates import Pair, find_exact, find_pairs
 from lesion.data.examine import Look, look_at_files
 from lesion.data.index import Row, scan
@@ -79,7 +80,7 @@ class Examination:
     @property
     def paths(self) -> dict[str, Path]:
         """Image id or file name → file."""
-        return {row.image_id: row.path for row in self.rows} | {path.name: path for path in self.unlisted}
+        return {row.image_id: row.path for row in self.rows} | {to_name(path.name): path for path in self.unlisted}
 
 
 def examine(root: Path, processed: Path, workers: int = 2, progress: Progress | None = None) -> Examination:
@@ -176,7 +177,8 @@ def _judge_files(rows: Sequence[Row], looks: Sequence[Look], unlisted: Sequence[
             for flaw in q.flaws:
                 yield _find(flaw, [row.image_id], said)
     for path in unlisted:
-        yield _find("unlisted", [path.name], f"no row names {path.name}")
+        name = to_name(path.name)
+        yield _find("unlisted", [name], f"no row names {name}")
 
 
 def _judge_rows(rows: Sequence[Row]) -> Iterator[Finding]:

@@ -5,8 +5,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lesion.data.pixels import read_photo
 from lesion.errors import LesionError
-from lesion.images import read_image
 from lesion.page import render_shell, to_text
 from lesion.records import NOTICE, AuditReport, Finding
 
@@ -118,7 +118,7 @@ def _render_picture(name: str, path: Path) -> str:
     if not path.is_file():
         return '<div class="missing">no file</div>'
     try:
-        image = read_image(path)
+        image = read_photo(path)
     except LesionError:
         return '<div class="missing">no picture</div>'
     image.thumbnail(PICTURE)

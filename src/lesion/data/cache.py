@@ -19,13 +19,15 @@ import PIL
 
 from lesion.data.index import Row
 from lesion.data.pixels import decode_in_order
-from lesion.errors import OutputError
-from lesion.files import ensure_folder, rename, sha256, write_atomic
+from lesion.errors import ImageError, OutputError
+from lesion.files import ensure_folder, open_regular, read_regular, rename, sha256, write_atomic
+from lesion.images import MAX_BYTES
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent, track
 
 log = logging.getLogger(__name__)
 FORMAT = 1
+MAX_INDEX_BYTES = 256 * 2**20  # a million images
 ABANDONED_S = 24 * 3600  # after which a temporary file is the remains of a killed process
 Pixels = npt.NDArray[np.uint8]
 
@@ -94,14 +96,15 @@ def _read(path: Path, spec: PreprocessSpec, workers: int) -> PixelCache:
     """What lies on disk; empty when there is nothing, or nothing that this version made."""
     nothing = PixelCache(np.empty((0, spec.size, spec.size, 3), np.uint8), {}, {})
     try:
-        index = json.loads(path.with_suffix(".json").read_text("utf-8"))
+        index = json.loads(read_regular(path.with_suffix(".json"), MAX_INDEX_BYTES))
         if index["made"] != _made_by(spec):
             return nothing
         entries = {str(name): Entry(*values) for name, values in index["images"].items()}
+        open_regular(path).close()  # numpy would wait for a pipe
         pixels = _map(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError):
-        return nothing
-    if pixels.shape != (len(entries), *nothing.pixels.shape[1:]) or pixels.dtype != np.uint8:
+        if pixels.shape != (len(entries), *nothing.pixels.shape[1:]) or pixels.dtype != np.uint8:
+            return nothing
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError):
         return nothing
     with ThreadPoolExecutor(max(workers, 1)) as pool:  # zlib lets go of the interpreter
         crcs = list(pool.map(zlib.crc32, pixels))
@@ -129,7 +132,10 @@ def _find_fresh(row: Row, entries: dict[str, Entry]) -> Entry | None:
     entry = entries.get(row.image_id)
     if entry is None:
         return None
-    now = row.path.stat()
+    try:
+        now = row.path.stat()
+    except OSError:
+        return None  # the decoder says what is wrong
     if (entry.size, entry.mtime_ns) == (now.st_size, now.st_mtime_ns):
         return entry
     if _digest(row) != entry.content:
@@ -190,4 +196,7 @@ def _describe(row: Row, pixels: Pixels) -> Entry:
 
 
 def _digest(row: Row) -> str:
-    return sha256(row.path.read_bytes())[:16]
+    try:
+        return sha256(read_regular(row.path, MAX_BYTES))[:16]
+    except OSError as error:
+        raise ImageError(f"cannot read {row.path}: {error.strerror or error}", hint="name one readable file") from error

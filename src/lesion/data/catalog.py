@@ -5,6 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from lesion.errors import DataError, NotFoundError
+from lesion.files import open_regular
 
 # What an image file may be called; whether it is one, its first bytes say.
 SUFFIXES = (
@@ -19,6 +20,11 @@ LeftOut = dict[str, list[str]]  # why → which
 def normalize(text: str) -> str:
     """The text as one spelling of its letters: macOS stores "é" as two characters, others as one."""
     return unicodedata.normalize("NFC", text)
+
+
+def to_name(path: str) -> str:
+    r"""A path as text that can be written down: bytes of a file name that are no UTF-8 become escapes such as \xff."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def list_files(folder: Path, left_out: LeftOut) -> list[Path]:
@@ -38,7 +44,7 @@ def list_files(folder: Path, left_out: LeftOut) -> list[Path]:
     while waiting:
         here = waiting.pop()
         if here.resolve() in seen:
-            left_out["a folder met before, behind a link"].append(here.relative_to(folder).as_posix())
+            left_out["a folder met before, behind a link"].append(to_name(here.relative_to(folder).as_posix()))
             continue
         seen.add(here.resolve())
         try:
@@ -48,13 +54,13 @@ def list_files(folder: Path, left_out: LeftOut) -> list[Path]:
         for path in entries:
             name = path.relative_to(folder)
             if path.name.startswith(".") or path.name == "__MACOSX":
-                left_out["hidden"].append(name.as_posix())
+                left_out["hidden"].append(to_name(name.as_posix()))
             elif path.is_dir():
                 waiting.append(path)
             elif path.suffix.lower() in SUFFIXES:
                 found.append(name)
             else:
-                left_out["not named like an image"].append(name.as_posix())
+                left_out["not named like an image"].append(to_name(name.as_posix()))
     return sorted(found)
 
 
@@ -89,9 +95,7 @@ class Catalog:
 def sniff(path: Path) -> str:
     """The suffix that fits the first bytes of the file, ".jpg" or ".png"; "" when it is neither or not readable."""
     try:
-        if not path.is_file():  # a pipe would wait for ever
-            return ""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(8)
     except OSError:
         return ""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from lesion.data.index import Row
+from lesion.data.pixels import read_photo
 from lesion.errors import LesionError
-from lesion.images import read_image
 from lesion.preprocess import PreprocessSpec
 from lesion.taxonomy import DIAGNOSES
 
@@ -57,7 +57,7 @@ def encode(image: Image.Image, kind: str) -> bytes:
 
 def _draw_tile(row: Row) -> Image.Image:
     try:
-        return Image.fromarray(PreprocessSpec(SIDE, "bicubic").apply(read_image(row.path)))
+        return Image.fromarray(PreprocessSpec(SIDE, "bicubic").apply(read_photo(row.path)))
     except LesionError:
         tile = Image.new("RGB", (SIDE, SIDE), FAINT)
         ImageDraw.Draw(tile).text((SIDE / 2, SIDE / 2), "not readable", INK, ImageFont.load_default(16), anchor="mm")

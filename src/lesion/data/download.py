@@ -12,11 +12,12 @@ from lesion.data.archive import JPEG_START, extract
 from lesion.data.fetch import PART, Fetched, Patience, fetch
 from lesion.data.index import IMAGES, METADATA
 from lesion.data.kaggle import read_token
+from lesion.data.layout import LOCK
 from lesion.data.ledger import LEDGER, Ledger, now
 from lesion.data.publishers import AUTO, Licence, Offer, RemoteFile, Source
 from lesion.data.tables import Record, choose_subset, drop_absent, format_metadata, read_metadata
 from lesion.errors import ConfigError, DataError, Interrupted, OutputError, RemoteError
-from lesion.files import ensure_folder, write_atomic
+from lesion.files import ensure_folder, hold_lock, open_regular, write_atomic
 from lesion.progress import Progress, Silent, track
 from lesion.records import DownloadedFile, DownloadReport
 
@@ -67,7 +68,8 @@ def download(
     Raises:
         ConfigError: the licence is not accepted; the source has no such host, or cannot give a subset.
         NotFoundError: a host needs a token, and there is none.
-        OutputError: too little space; `root` cannot be written, or holds another dataset.
+        OutputError: too little space; `root` cannot be written, holds another dataset, or another process writes
+            one there.
         DataError: what came is not what was published, from any host.
         RemoteError: no host answered.
         Interrupted: Ctrl-C; what has arrived is kept.
@@ -80,16 +82,21 @@ def download(
         return _report(source, root, wish, _find_offer(offers, ledger.host), ledger)
     _require_space(root, offers[0], wish, ledger)
     _require_licence(source, ledger, accept)
-    ensure_folder(root / STORE)
-    ensure_folder(root / IMAGES)
-    ledger.write(root)
-    job = _Job(source, root, wish, ledger, patience or Patience(), progress or Silent())
-    try:
-        offer = _try_offers(offers, job)
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "the download was interrupted; what has arrived is kept", hint="run the same command again to go on"
-        ) from error
+    licence = ledger.licence
+    ensure_folder(root)
+    with hold_lock(root / LOCK, f"write the dataset {root}"):
+        ledger = Ledger.read(root, source, wish.subset)  # again: another download may have ended since
+        ledger.licence = licence
+        ensure_folder(root / STORE)
+        ensure_folder(root / IMAGES)
+        ledger.write(root)
+        job = _Job(source, root, wish, ledger, patience or Patience(), progress or Silent())
+        try:
+            offer = _try_offers(offers, job)
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                "the download was interrupted; what has arrived is kept", hint="run the same command again to go on"
+            ) from error
     return _report(source, root, wish, offer, ledger, job.received, time.monotonic() - started)
 
 
@@ -189,7 +196,7 @@ def _obtain_images(rows: list[Record], job: _Job) -> None:
         target = job.root / IMAGES / name
         urls = tuple(url.format(image=target.stem) for url in job.source.image_urls)
         fetched = fetch(RemoteFile(name, urls, IMAGES), target, job.patience)
-        with target.open("rb") as file:
+        with open_regular(target) as file:
             if not file.read(len(JPEG_START)).startswith(JPEG_START):
                 target.unlink()
                 raise DataError(f"{name} from {fetched.url} is no JPEG", hint="run it again later")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from lesion.data.duplicates import THUMB
 from lesion.data.quality import Quality, measure_quality
 from lesion.errors import ImageError, ImageTooLarge, NotAnImage
+from lesion.files import open_regular
 from lesion.images import MAX_BYTES, OPENERS, decode_image
 from lesion.progress import Progress, Silent, track
 
@@ -62,9 +63,7 @@ def look_at(path: Path) -> Look:
     if path == Path():
         return Look(path, "absent", "listed but absent")
     try:
-        if not path.is_file():  # a pipe would wait for ever
-            return Look(path, "damaged", f"{path.name} is not an ordinary file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         return Look(path, "damaged", f"cannot read {path.name}: {error.strerror or error}")

@@ -24,7 +24,7 @@ from lesion.progress import Progress, Silent
 log = logging.getLogger(__name__)
 PART = ".part"
 AGENT = "Mozilla/5.0 (compatible; lesion)"  # Dataverse turns away clients that look like scripts
-HEADWAY = 1 << 16  # new bytes after which a server that breaks off counts as working
+HEADWAY = 1 << 16  # new bytes after which a server that breaks off, or is slow, counts as working
 RETRY = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -40,6 +40,8 @@ class Patience:
     """Most seconds to wait between rounds, whatever a server's Retry-After asks."""
     timeout_s: float = 30.0
     """Seconds of silence after which a connection is given up."""
+    headway_s: float = 60.0
+    """Seconds in which at least 64 KiB have to come; a slower connection is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ def fetch(
     of `progress` are bytes. `authorization` is sent to the file's own address, never to where that redirects.
 
     Raises:
-        DataError: a mirror gave other bytes than expected, and no other mirror gave the right ones.
+        DataError: a mirror gave other or more bytes than expected, and no other mirror gave the right ones.
         RemoteError: no mirror gave the file.
         OutputError: the file cannot be written.
     """
@@ -179,7 +181,7 @@ def _receive(file: RemoteFile, url: str, part: Part, patience: Patience, authori
     try:
         with urllib.request.build_opener(_KeepSecure).open(request, timeout=patience.timeout_s) as answer:
             total = _read_promise(answer, file, part)
-            _read_body(answer, total, url, part)
+            _read_body(answer, total, url, part, file.most, patience.headway_s)
     except urllib.error.HTTPError as error:
         with error:
             _explain_refusal(error, part)
@@ -231,12 +233,17 @@ def _read_promise(answer: http.client.HTTPResponse, file: RemoteFile, part: Part
         raise _Rejected(f"HTTP {answer.status} {answer.reason}")
     if None not in (total, file.bytes) and total != file.bytes:
         raise _WrongContent(f"{file.bytes} bytes expected, {total} announced")
+    if total is not None and total > file.most:
+        raise _WrongContent(f"at most {file.most} bytes expected, {total} announced")
     if start != part.size:
         part.restart()  # it ignores ranges
     return total if total is not None else file.bytes
 
 
-def _read_body(answer: http.client.HTTPResponse, total: int | None, url: str, part: Part) -> None:
+def _read_body(
+    answer: http.client.HTTPResponse, total: int | None, url: str, part: Part, most: int, headway_s: float
+) -> None:
+    since, size = time.monotonic(), part.size
     with part.open() as handle:
         # One byte more than promised is asked for only where no Content-Length ends the body.
         open_ended = answer.headers.get("Content-Length") is None
@@ -246,6 +253,12 @@ def _read_body(answer: http.client.HTTPResponse, total: int | None, url: str, pa
                 break
             part.append(handle, chunk, url)
             part.best = max(part.best, part.size)
+            if part.size > most:
+                raise _WrongContent(f"at most {most} bytes expected, more sent")
+            if time.monotonic() - since > headway_s:
+                if part.size - size < HEADWAY:
+                    raise _Failed(f"sent fewer than {HEADWAY // 1024} KiB in {headway_s:g} s")
+                since, size = time.monotonic(), part.size
     if total is not None and part.size < total:
         raise _Failed(f"broke off after {part.size} of {total} bytes")
     if total is not None and part.size > total:

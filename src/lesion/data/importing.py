@@ -63,7 +63,7 @@ def import_dataset(source: Path, root: Path, spec: ImportSpec, progress: Progres
     found = _read(source, spec, left_out)
     labels = map_labels([image.label for image in found], read_map(spec.map))
     found = _drop_skipped(found, labels, left_out)
-    suffixes = _judge(source, found, spec.skip_unusable, left_out, progress)
+    suffixes = _judge(source, found, spec, left_out, progress)
     found = [image for image in found if suffixes[image.name]]
     if not found:
         raise DataError(f"{source}: no images to import", hint=_say_left_out(left_out))
@@ -117,28 +117,38 @@ def _read(source: Path, spec: ImportSpec, left_out: LeftOut) -> list[Found]:
     return found
 
 
-def _judge(source: Path, found: Sequence[Found], skip: bool, left_out: LeftOut, progress: Progress) -> dict[str, str]:
+def _judge(
+    source: Path, found: Sequence[Found], spec: ImportSpec, left_out: LeftOut, progress: Progress
+) -> dict[str, str]:
     """Name → the suffix that fits its bytes, "" for an image that cannot be used."""
     suffixes, bad = {}, []
     for image in track(progress, found, len(found), "look at images"):
-        suffixes[image.name] = sniff(image.path)
+        suffixes[image.name], reason = sniff(image.path), ""
         if not suffixes[image.name]:
             reason = "absent" if image.path == Path() else "no readable JPEG or PNG"
+        elif not any(letter.isalnum() for letter in _name(image, spec)):
+            suffixes[image.name], reason = "", "no letter or digit in its name"
+        if reason:
             bad.append(f"{show(image.name)} ({reason})")
             left_out[reason].append(image.name)
-    if bad and not skip:
+    if bad and not spec.skip_unusable:
         raise DataError(
             f"{source}: {len(bad)} image{'s' * (len(bad) > 1)} cannot be used: {_some(bad)}",
-            hint="complete or convert them, or leave them out with --skip-unusable",
+            hint="complete, convert or rename them, or leave them out with --skip-unusable",
         )
     return suffixes
+
+
+def _name(image: Found, spec: ImportSpec) -> str:
+    """What the image's id is made from."""
+    return image.name.rpartition(".")[0] if spec.prefix else to_stem(image.name)
 
 
 def _to_rows(
     found: Sequence[Found], labels: Mapping[str, str], spec: ImportSpec, blanked: Counter[str]
 ) -> tuple[list[Row], dict[str, str], int]:
     """The rows, the ids that differ from their name, and how many images have no lesion id."""
-    names = [image.name.rpartition(".")[0] if spec.prefix else to_stem(image.name) for image in found]
+    names = [_name(image, spec) for image in found]
     ids = [to_id(name) for name in names]
     _refuse_shared(
         ids, [image.name for image in found], "image id", "rename them, or add --prefix to make ids from paths"

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lesion.errors import DataError, NotFoundError
+from lesion.files import read_regular
 from lesion.suggest import nearest
 from lesion.taxonomy import DIAGNOSES
 
 METADATA = "HAM10000_metadata.csv"
 IMAGES = "HAM10000_images"
 NEEDED = ("lesion_id", "image_id", "dx")
+MAX_TABLE_BYTES = 256 * 2**20  # a million images; a larger file is something else
 OPTIONAL = ("dx_type", "age", "sex", "localization", "dataset")
 
 
@@ -46,7 +48,7 @@ def scan(root: Path) -> tuple[list[Row], list[Path]]:
         DataError: a file or folder is not readable; a column is missing or repeated.
     """
     try:
-        table = _read_table(_find(root, METADATA, Path.is_file))
+        table = _read_table(_find(root, METADATA, _is_no_folder))
         # One listing instead of ten thousand look-ups: it matters on network file systems.
         files = sorted(_find(root, IMAGES, Path.is_dir).iterdir())
     except OSError as error:
@@ -61,6 +63,10 @@ def _row(record: Mapping[str, str], present: Mapping[str, Path]) -> Row:
     image = record["image_id"]
     known = {name: record.get(name, "") for name in (*NEEDED, *OPTIONAL)}
     return Row(**known, path=present.get(image, Path()))
+
+
+def _is_no_folder(path: Path) -> bool:
+    return path.exists() and not path.is_dir()
 
 
 def _find(root: Path, name: str, fits: Callable[[Path], bool]) -> Path:
@@ -81,9 +87,11 @@ def _find(root: Path, name: str, fits: Callable[[Path], bool]) -> Path:
 
 def _read_table(path: Path) -> list[dict[str, str]]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_regular(path, MAX_TABLE_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
         raise DataError(f"cannot read {path}: {error}", hint="save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}", hint="a CSV file is expected") from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         names = [name.strip() for name in reader.fieldnames or []]

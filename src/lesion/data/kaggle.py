@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 
 from lesion.errors import DataError, NotFoundError
+from lesion.files import read_regular
 
+MAX_BYTES = 2**16
 PLACES = ("~/.kaggle/kaggle.json", "~/.kaggle/access_token")
 
 
@@ -19,19 +21,19 @@ def read_token(path: Path | None = None) -> str:
         DataError: it holds no token.
     """
     places = [path] if path else [Path(name).expanduser() for name in PLACES]
-    found = next((place for place in places if place.is_file()), None)
+    found = next((place for place in places if place.exists()), None)
     if found is None:
         raise NotFoundError(
             f"no Kaggle token at {' or '.join(map(str, places))}",
             hint="make one in your account's settings at kaggle.com, or leave out --source kaggle",
         )
     try:
-        text = found.read_text("utf-8").strip()
+        text = read_regular(found, MAX_BYTES).decode().strip()
         if not text.startswith("{"):
             if not text.isascii() or len(text.split()) != 1:
                 raise ValueError("not one word")
             return f"Bearer {text}"
         token = json.loads(text)
         return "Basic " + base64.b64encode(f"{token['username']}:{token['key']}".encode()).decode()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{found} is no Kaggle token", hint="a username and a key in JSON, or a bare token") from error

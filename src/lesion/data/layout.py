@@ -3,17 +3,19 @@
 import contextlib
 import csv
 import io
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lesion.data.index import IMAGES, METADATA, Row
 from lesion.errors import OutputError
-from lesion.files import ensure_folder, write_atomic
+from lesion.files import ensure_folder, hold_lock, write_atomic
 from lesion.progress import Progress, track
 
 COLUMNS = ("lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization", "dataset")
 RECORD = "import.json"
+LOCK = ".dataset.lock"  # of whoever writes a dataset into this folder
 STAGING = f".{IMAGES}.importing"
 SPARE = 2**20  # bytes for metadata and record, besides the images
 
@@ -25,9 +27,20 @@ def check_places(source: Path, root: Path) -> None:
         raise OutputError(
             f"{source} and {root} lie one inside the other", hint="name a ROOT beside SOURCE, not in or around it"
         )
-    for path in (root / METADATA, root / IMAGES):
-        if path.exists() or path.is_symlink():
-            raise OutputError(f"{path} exists", hint="name a new folder: a dataset is never mixed with another")
+    _check_free(root)
+
+
+def _check_free(root: Path) -> None:
+    if os.path.lexists(root / METADATA):
+        raise OutputError(
+            f"{root / METADATA} exists: {root} holds a whole dataset",
+            hint="use that one, or name a new folder: a dataset is never mixed with another",
+        )
+    if os.path.lexists(root / IMAGES):
+        raise OutputError(
+            f"{root / IMAGES} exists, without {METADATA}",
+            hint=f"name a new folder; or, if an import that was killed left it there, delete {root / IMAGES}",
+        )
 
 
 def write_dataset(
@@ -37,11 +50,25 @@ def write_dataset(
 
     An interrupted call leaves nothing; what a killed one left, the next one removes or `check_places` names.
 
-    Raises OutputError when `root` cannot be written or has too little space, or two names differ only in case where
-    the file system does not tell them apart.
+    Raises OutputError when `root` holds a dataset, cannot be written or has too little space, when another process
+    writes a dataset there, or when two names differ only in case where the file system does not tell them apart.
     """
     made = not root.exists()
     ensure_folder(root)
+    try:
+        with hold_lock(root / LOCK, f"write the dataset {root}"):
+            _check_free(root)  # again: another import may have ended since the source was read
+            _write_dataset(root, files, rows, record, link, progress)
+    except BaseException:
+        if made:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+        raise
+
+
+def _write_dataset(
+    root: Path, files: Mapping[str, Path], rows: Sequence[Row], record: str, link: bool, progress: Progress
+) -> None:
     shutil.rmtree(root / STAGING, ignore_errors=True)
     done = False
     try:
@@ -62,9 +89,6 @@ def write_dataset(
             for folder in (root / STAGING, root / IMAGES):
                 shutil.rmtree(folder, ignore_errors=True)
             (root / RECORD).unlink(missing_ok=True)
-            if made:
-                with contextlib.suppress(OSError):
-                    root.rmdir()
 
 
 def _place(folder: Path, files: Mapping[str, Path], link: bool, progress: Progress) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 from lesion.data.index import IMAGES, METADATA
 from lesion.data.publishers import Licence, Source
 from lesion.errors import DataError, OutputError
-from lesion.files import write_atomic
+from lesion.files import read_regular, write_atomic
 
 LEDGER = "downloads.json"
+MAX_BYTES = 64 * 2**20  # a hundred thousand single images
 
 
 @dataclass(slots=True)
@@ -37,18 +38,18 @@ class Ledger:
             OutputError: `root` holds another dataset, whose files must not be mixed with this one's.
         """
         path = root / LEDGER
-        if not path.is_file():
+        if not path.exists():
             if (root / METADATA).exists() or ((root / IMAGES).is_dir() and any((root / IMAGES).iterdir())):
                 raise OutputError(
                     f"{root} holds a dataset that was not downloaded by this command", hint="name another folder"
                 )
             return cls(source.name, subset)
         try:
-            ledger = cls(**json.loads(path.read_text("utf-8")))
+            ledger = cls(**json.loads(read_regular(path, MAX_BYTES)))
             members = [size for entry in ledger.files.values() for size in entry["members"].values()]
             if not all(isinstance(size, int) for size in members):
                 raise ValueError("a size is no number")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise DataError(f"{path} is not readable: {error!r}", hint="delete it, or name another folder") from error
         if (ledger.dataset, ledger.subset) != (source.name, subset):
             there = _describe(ledger.dataset, ledger.subset)

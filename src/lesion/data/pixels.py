@@ -3,11 +3,15 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from lesion.data.index import Row
+from lesion.errors import ImageError
+from lesion.files import open_regular
 from lesion.images import read_image
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent, track
@@ -16,9 +20,20 @@ Pixels = npt.NDArray[np.uint8]
 AHEAD = 64  # images; more would only wait in memory for a slow disk
 
 
+def read_photo(path: Path) -> Image.Image:
+    """Decode an image file of a dataset; see `images.read_image`. ImageError for a pipe or a device: it never waits."""
+    try:
+        open_regular(path).close()
+    except FileNotFoundError:
+        pass  # the next step says so
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror or error}", hint="name one readable file") from error
+    return read_image(path)
+
+
 def decode_row(row: Row, spec: PreprocessSpec) -> Pixels:
     """One image as uint8 (size, size, 3); ImageError that names the file when it cannot be used."""
-    return spec.apply(read_image(row.path))
+    return spec.apply(read_photo(row.path))
 
 
 def decode_rows(

@@ -47,6 +47,11 @@ class RemoteFile:
         return self.about if self.bytes is None else self.bytes
 
     @property
+    def most(self) -> int:
+        """Bytes that are taken from a server at most: exact if known, else twice the approximate size, or 64 MiB."""
+        return max(2 * self.about, 2**26) if self.bytes is None else self.bytes
+
+    @property
     def is_archive(self) -> bool:
         """Whether it has to be extracted."""
         return self.name.endswith(".zip")

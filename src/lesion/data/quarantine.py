@@ -3,13 +3,16 @@
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lesion.errors import DataError
-from lesion.files import ensure_folder, write_atomic
+from lesion.files import ensure_folder, hold_lock, read_regular, write_atomic
 
 FILE = "quarantine.csv"
+LOCK = ".quarantine.lock"
+WAIT_S = 60.0  # for another process that changes the file, which takes it a moment
 COLUMNS = ("image_id", "reason", "date")
 MAX_BYTES = 64 * 2**20  # half a million images with long reasons; a larger file is something else
 
@@ -30,13 +33,15 @@ def add_to_quarantine(folder: Path, reasons: Mapping[str, str]) -> int:
 
     Raises DataError when the present file is damaged, OutputError when it cannot be written; it is then unchanged.
     """
-    entries = _read(folder)
-    today = datetime.now(UTC).date().isoformat()
-    fresh = {image: (" ".join(reason.split()), today) for image, reason in reasons.items() if image not in entries}
-    if "" in fresh:
+    if "" in reasons:
         raise DataError("an empty image id cannot be put in quarantine")
-    if fresh:
-        ensure_folder(folder)
+    if reasons.keys() <= _read(folder).keys():
+        return 0
+    ensure_folder(folder)
+    today = datetime.now(UTC).date().isoformat()
+    with _locked(folder):
+        entries = _read(folder)
+        fresh = {image: (" ".join(reason.split()), today) for image, reason in reasons.items() if image not in entries}
         _write(folder, entries | fresh)
     return len(fresh)
 
@@ -46,30 +51,41 @@ def restore(folder: Path, images: Iterable[str] | None = None) -> list[str]:
 
     Raises DataError when one of `images` is not in quarantine, or the file is damaged.
     """
-    entries = _read(folder)
-    leaving = list(entries) if images is None else list(dict.fromkeys(images))
-    if unknown := [image for image in leaving if image not in entries]:
-        raise DataError(
-            f"{folder / FILE}: {unknown[0]!r} is not in quarantine", hint="give ids as they stand in the file"
-        )
-    if leaving:
+
+    def choose(entries: Mapping[str, tuple[str, str]]) -> list[str]:
+        leaving = list(entries) if asked is None else asked
+        if unknown := [image for image in leaving if image not in entries]:
+            raise DataError(
+                f"{folder / FILE}: {unknown[0]!r} is not in quarantine", hint="give ids as they stand in the file"
+            )
+        return leaving
+
+    asked = None if images is None else list(dict.fromkeys(images))
+    if not choose(_read(folder)):
+        return []
+    with _locked(folder):
+        entries = _read(folder)
+        leaving = choose(entries)
         _write(folder, {image: entry for image, entry in entries.items() if image not in leaving})
     return leaving
+
+
+def _locked(folder: Path) -> AbstractContextManager[None]:
+    """Keep others from changing the file between reading and writing it."""
+    return hold_lock(folder / LOCK, f"change {folder / FILE}", WAIT_S)
 
 
 def _read(folder: Path) -> dict[str, tuple[str, str]]:
     path = folder / FILE
     hint = f"mend {path} by hand, or delete it to use all images again"
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise DataError(f"{path} has more than {MAX_BYTES // 2**20} MiB", hint=hint)
+        raw = read_regular(path, MAX_BYTES)
         lines = list(csv.reader(io.StringIO(raw.decode("utf-8-sig"), newline=""), strict=True))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot read {path}: {error}", hint=hint) from error
+        said = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read {path}: {said}", hint=hint) from error
     if not lines or tuple(lines[0]) != COLUMNS:
         raise DataError(f"{path}: columns {', '.join(COLUMNS)} expected", hint=hint)
     entries: dict[str, tuple[str, str]] = {}

@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesion.data.catalog import Catalog, LeftOut, list_files, to_stem
+from lesion.data.catalog import Catalog, LeftOut, list_files, to_name, to_stem
+from lesion.data.index import MAX_TABLE_BYTES
 from lesion.data.labels import show
 from lesion.errors import ConfigError, DataError, NotFoundError
+from lesion.files import read_regular
 from lesion.suggest import lookup
 
 NO_LABEL = "unlabelled"  # what an empty label is called, so that --map can name it
@@ -51,9 +53,9 @@ def read_folders(source: Path, left_out: LeftOut) -> list[Found]:
     for name in list_files(source, left_out):
         label = next((part for part in name.parts[:-1] if part.lower() not in SPLIT_FOLDERS), "")
         if label:
-            found.append(Found(name.as_posix(), source / name, label))
+            found.append(Found(to_name(name.as_posix()), source / name, to_name(label)))
         else:
-            left_out["in no class folder"].append(name.as_posix())
+            left_out["in no class folder"].append(to_name(name.as_posix()))
     return found
 
 
@@ -147,13 +149,13 @@ def _match(source: Path, rows: Sequence[Mapping[str, str]], table: Path, left_ou
         path = meant[0] if meant else None
         used.add(path)
         facts = {field: value for field, value in row.items() if field != "image"}
-        found.append(Found(path.as_posix() if path else name, source / path if path else Path(), **facts))
+        found.append(Found(to_name(path.as_posix()) if path else name, source / path if path else Path(), **facts))
     if unclear:
         raise DataError(
             f"{table}: {len(unclear)} image{'s' * (len(unclear) > 1)} with several files: {'; '.join(unclear[:3])}",
             hint="give their paths relative to SOURCE, or name the folder that holds only the images",
         )
-    if rest := [path.as_posix() for path in files if path not in used]:
+    if rest := [to_name(path.as_posix()) for path in files if path not in used]:
         left_out["in no row of the table"].extend(rest)
     return found
 
@@ -167,7 +169,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> list[dict[str, str]]:
         DataError: another encoding, a damaged row, a repeated column, or no rows.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, MAX_TABLE_BYTES)
     except FileNotFoundError as error:
         raise NotFoundError(f"no such table: {path}") from error
     except OSError as error:

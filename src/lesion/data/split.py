@@ -12,17 +12,20 @@ from pathlib import Path
 from lesion.config.schema import DataConfig
 from lesion.data.cache import PixelCache, open_cache
 from lesion.data.duplicates import THUMB, find_pairs
-from lesion.data.index import Row, check_rows, scan
+from lesion.data.index import MAX_TABLE_BYTES, Row, check_rows, scan
 from lesion.data.partition import SPLITS, draw_split, group_lesions, to_split
 from lesion.data.pixels import decode_rows
 from lesion.data.quarantine import read_quarantine
 from lesion.errors import DataError
-from lesion.files import ensure_folder, is_writable, sha256, write_atomic
+from lesion.files import ensure_folder, hold_lock, is_writable, read_regular, sha256, write_atomic
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent
 from lesion.records import DataReport
 
 log = logging.getLogger(__name__)
+MAX_FACTS_BYTES = 2**20  # of splits.json, which has some hundreds
+LOCK = ".splits.lock"
+WAIT_S = 600.0  # for another process that draws; ten thousand images take it a minute or two
 OLDER = {"calibration": 0.0}  # terms of splits that were written before there was a choice
 
 
@@ -76,6 +79,7 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
     """Index the dataset and read its split, drawing and writing it when there is none yet.
 
     Images in quarantine are left out of either. Drawing looks at every image once, to keep near-duplicates together.
+    Of several processes one draws; the others wait up to 10 min for it, then read its split.
 
     Raises DataError when the written split does not fit the metadata, the seed or the shares: a split is never
     silently drawn anew. Further errors as in `read_index`; OutputError when the split cannot be written.
@@ -85,16 +89,22 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
     quarantined = read_quarantine(folder)
     rows = check_rows([row for row in listed if row.image_id not in quarantined], root)
     terms = _terms(listed, config)
-    if not (folder / "splits.json").is_file():
+    if not _is_drawn(folder):
         ensure_folder(folder)
-        groups = group_lesions(rows, _find_near_duplicates(rows, config, progress or Silent()))
-        shares = (config.val, config.test, config.split_seed, config.folds)
-        parts = draw_split(rows, *shares, groups=groups, calibration=config.calibration)
-        _write(folder, rows, parts, groups, terms)
+        with hold_lock(folder / LOCK, f"draw the split in {folder}", WAIT_S):
+            if not _is_drawn(folder):  # another process may have drawn it meanwhile
+                groups = group_lesions(rows, _find_near_duplicates(rows, config, progress or Silent()))
+                shares = (config.val, config.test, config.split_seed, config.folds)
+                parts = draw_split(rows, *shares, groups=groups, calibration=config.calibration)
+                _write(folder, rows, parts, groups, terms)
     parts = _read(folder, rows, terms)
     splits = {image: to_split(part, config.val_fold) for image, part in parts.items()}
     members = {name: [row for row in rows if splits[row.image_id] == name] for name in SPLITS}
     return Dataset(root, folder, members, _fingerprint(splits))
+
+
+def _is_drawn(folder: Path) -> bool:
+    return (folder / "splits.json").exists()  # it is written last
 
 
 def _find_near_duplicates(rows: Sequence[Row], config: DataConfig, progress: Progress) -> list[tuple[int, int]]:
@@ -122,8 +132,8 @@ def read_parts(folder: Path) -> dict[str, str]:
     """Image id → part as written in splits.csv, unjudged; DataError when it is missing or not readable."""
     path = folder / "splits.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            parts = {record["image_id"]: record["split"] for record in csv.DictReader(file, strict=True)}
+        text = io.StringIO(read_regular(path, MAX_TABLE_BYTES).decode(), newline="")
+        parts = {record["image_id"]: record["split"] for record in csv.DictReader(text, strict=True)}
         if None in parts.values():
             raise ValueError("a row is cut off")
     except (OSError, ValueError, KeyError, csv.Error) as error:
@@ -152,8 +162,8 @@ def _read(folder: Path, rows: Sequence[Row], terms: Mapping[str, object]) -> dic
     hint = _way_out(folder)
     parts = read_parts(folder)
     try:
-        facts = json.loads((folder / "splits.json").read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        facts = json.loads(read_regular(folder / "splits.json", MAX_FACTS_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"the split in {folder} is not readable: {error!r}", hint=hint) from error
     if not isinstance(facts, dict) or facts.get("fingerprint") != _fingerprint(parts):
         raise DataError(f"the split in {folder} was changed after it was drawn", hint=hint)

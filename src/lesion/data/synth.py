@@ -13,8 +13,9 @@ from numpy.random import Generator
 
 from lesion.data.drawing import KINDS, draw_photo
 from lesion.data.index import IMAGES, METADATA
+from lesion.data.layout import LOCK
 from lesion.errors import OutputError
-from lesion.files import write_atomic
+from lesion.files import hold_lock, write_atomic
 
 Track = Callable[[Iterable[None], int, str], Iterable[None]]
 
@@ -84,9 +85,21 @@ def synthesize(root: Path, spec: SynthSpec | None = None, track: Track | None = 
         The metadata rows in file order; each maps the eight columns to text, with an unknown age as "".
 
     Raises:
-        OutputError: `root` already holds metadata or images that are not synthetic, or cannot be written.
+        OutputError: `root` already holds metadata or images that are not synthetic, or cannot be written, or another
+            process writes a dataset there.
     """
     spec = spec or SynthSpec()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with hold_lock(root / LOCK, f"write the dataset {root}"):
+            return _draw(root, spec, track)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write into {root}: {error.strerror or error}", hint="check its permissions and free space"
+        ) from error
+
+
+def _draw(root: Path, spec: SynthSpec, track: Track | None) -> list[dict[str, str]]:
     images = _prepare_folder(root)
     shots = _plan_shots(spec)
 
@@ -111,9 +124,12 @@ def synthesize(root: Path, spec: SynthSpec | None = None, track: Track | None = 
 def _prepare_folder(root: Path) -> Path:
     """Make the folder for images and clear what an interrupted call left in it."""
     if (root / METADATA).exists():
-        raise OutputError(f"{root / METADATA} exists", hint="choose another folder, or remove that dataset")
+        raise OutputError(
+            f"{root / METADATA} exists: {root} holds a whole dataset",
+            hint="use that one, choose another folder, or remove that dataset",
+        )
     images = root / IMAGES
-    images.mkdir(parents=True, exist_ok=True)
+    images.mkdir(exist_ok=True)
     left = list(images.glob("*.jpg"))
     if foreign := [path.name for path in left if not path.name.startswith("SYN_")]:
         raise OutputError(f"{images} holds {foreign[0]}, not a synthetic image", hint="choose another folder")

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from lesion.data.index import NEEDED, OPTIONAL
+from lesion.data.index import MAX_TABLE_BYTES, NEEDED, OPTIONAL
 from lesion.errors import ConfigError, DataError
-from lesion.files import sha256
+from lesion.files import read_regular, sha256
 from lesion.taxonomy import DIAGNOSES
 
 Record = dict[str, str]
@@ -65,8 +65,8 @@ def _join(label: Record, group: Record | None, grouped: bool) -> Record:
 
 def _read(path: Path) -> list[Record]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [dict(row) for row in csv.DictReader(file, strict=True) if None not in row.values()]
+        text = io.StringIO(read_regular(path, MAX_TABLE_BYTES).decode("utf-8-sig"), newline="")
+        return [dict(row) for row in csv.DictReader(text, strict=True) if None not in row.values()]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read {path}: {error}", hint="delete it and download again") from error
 
@@ -75,7 +75,7 @@ def format_metadata(rows: Sequence[Record], paths: Iterable[Path]) -> str:
     """The rows as CSV with their own columns, to the byte as published if that is all of one of the tables `paths`."""
     for path in paths:
         if _read(path) == rows:
-            return path.read_bytes().decode()
+            return read_regular(path, MAX_TABLE_BYTES).decode()
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -10,6 +10,7 @@ from typing import Literal
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import NullPool
 
 from lesion.errors import ConfigError, LesionError, NotFoundError, OutputError, RemoteError, StoreError, brief
@@ -90,6 +91,8 @@ def explain(url: URL) -> Iterator[None]:
         raise (_explain_file(url, cause) if is_sqlite(url) else _explain_server(url, cause)) from error
     except sqlite3.Error as error:
         raise _explain_file(url, error) from error
+    except PoolTimeout as error:  # all connections are in use, and wait for the server
+        raise _explain_server(url, error) from error
 
 
 def _open_sqlite(url: URL, mode: Mode) -> Engine:
@@ -179,6 +182,8 @@ def _prepare(connection: Connection, url: URL, mode: Mode) -> None:
     present = set(inspect(connection).get_table_names())
     if schema.name in present:
         version = connection.scalar(select(schema.c.version)) or 0
+        if not isinstance(version, int):
+            raise StoreError(f"the store {show_url(url)} has schema {version!r}, a number expected", hint=MOVE)
         if version > VERSION:
             raise StoreError(
                 f"the store {show_url(url)} has schema {version}, but this lesion knows up to {VERSION}",

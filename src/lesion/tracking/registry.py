@@ -7,18 +7,20 @@ while its model serves.
 import json
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Connection, Row, func, insert, inspect, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, insert, inspect, select, text, update
 
 from lesion.artifact import Artifact
-from lesion.depot import Depot, publish
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.depot import Address, Depot, publish
+from lesion.errors import ArtifactError, CheckFailed, LesionError, NotFoundError, StoreError
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import ensure_folder, write_atomic
+from lesion.remote import is_remote
 from lesion.run import now, run_of
 from lesion.suggest import lookup, nearest
-from lesion.tracking.database import Mode, is_sqlite, store_url
+from lesion.tracking.database import Mode, is_sqlite, show_url, store_url
+from lesion.tracking.registry_rows import read_promotions, read_versions
 from lesion.tracking.registry_tables import aliases, evaluations, promotions, versions
 from lesion.tracking.store import Store, digest
 from lesion.tracking.tables import facts
@@ -31,9 +33,11 @@ from lesion.tracking.versions import (
     find_problem,
     require_name,
     to_figures,
+    to_line,
 )
 
 FOLDER = "models"
+NUMBER = re.compile("[0-9]{1,9}")
 
 
 class Registry:
@@ -82,49 +86,64 @@ class Registry:
             mine = versions.c.name == name
             version = connection.scalar(select(versions.c.version).where(mine, versions.c.sha256 == artifact.digest))
             if version is None:
-                version = (connection.scalar(select(func.max(versions.c.version)).where(mine)) or 0) + 1
+                newest = connection.scalar(select(func.max(versions.c.version)).where(mine)) or 0
+                if not isinstance(newest, int):
+                    raise StoreError(f"{self._place}: a version of {name} is {newest!r}, a number expected")
+                version = newest + 1
                 about = {"sha256": artifact.digest, "bytes": len(content), "lineage": json.dumps(lineage)}
                 connection.execute(insert(versions).values(name=name, version=version, registered=now(), **about))
             elif artifacts:
-                _move(connection, name, version, lineage["file"])
+                self._move(connection, name, version, lineage["file"])
             for each in _read_evaluations(artifact, model):
                 _record(connection, artifact.digest, each)
         return self.find(f"{name}@{version}")
 
     def list_versions(self, name: str | None = None) -> list[Version]:
-        """All versions, or those of `name`, by name and newest first."""
-        query = select(versions).order_by(versions.c.name, versions.c.version.desc())
-        with self._store.transaction() as connection:
-            if not inspect(connection).has_table(versions.name):
-                return []
-            rows = connection.execute(query if name is None else query.where(versions.c.name == name)).all()
-            return [_to_version(connection, row) for row in rows]
+        """All versions, or those of `name`, by name and newest first; StoreError when a row is malformed."""
+        return self._read(*(() if name is None else (versions.c.name == name,)))
 
     def find(self, reference: str) -> Version:
         """The version that `reference` means, NAME@NUMBER or NAME@ALIAS.
 
         Raises ConfigError when it is neither, NotFoundError when there is none; the hint names what there is.
+        StoreError when a row of this version is malformed.
         """
         name, _, word = reference.rpartition("@")
         require_name(name)
+        found = []
+        if NUMBER.fullmatch(word):
+            found = self._read(versions.c.name == name, versions.c.version == int(word))
+        elif word in ALIASES:
+            pointing = select(aliases.c.version).where(aliases.c.name == name, aliases.c.alias == word)
+            found = self._read(versions.c.name == name, versions.c.version == pointing.scalar_subquery())
+        if not found:
+            raise self._not_found(name, word)
+        return found[0]
+
+    def _not_found(self, name: str, word: str) -> LesionError:
         known = self.list_versions(name)
         if not known:
             close = nearest(name, {version.name for version in self.list_versions()})
-            raise NotFoundError(
+            return NotFoundError(
                 f"no model {name!r} is registered" + (f"; did you mean {close!r}?" if close else ""),
                 hint="`lesion models list` shows all; `lesion models register RUN --name NAME` adds one",
             )
-        if re.fullmatch("[0-9]{1,9}", word):
-            found = [version for version in known if version.version == int(word)]
-        else:
+        if not NUMBER.fullmatch(word):
             lookup({alias: alias for alias in ALIASES}, word, "alias")
-            found = [version for version in known if word in version.aliases]
-        if not found:
-            raise NotFoundError(
-                f"{reference} does not exist; {name!r} has {len(known)} versions, the newest is {known[0].version}",
-                hint=f"`lesion models promote {name} VERSION --to ALIAS` sets an alias",
-            )
-        return found[0]
+        return NotFoundError(
+            f"{name}@{word} does not exist; {name!r} has {len(known)} versions, the newest is {known[0].version}",
+            hint=f"`lesion models promote {name} VERSION --to ALIAS` sets an alias",
+        )
+
+    def _read(self, *where: ColumnElement[bool]) -> list[Version]:
+        with self._store.transaction() as connection:
+            if not inspect(connection).has_table(versions.name):
+                return []
+            return read_versions(connection, self._place, *where)
+
+    @property
+    def _place(self) -> str:
+        return show_url(self._store.url)
 
     def locate(self, version: Version) -> Path:
         """The file of `version`, checked to be the one that was registered; else NotFoundError or ArtifactError.
@@ -135,8 +154,10 @@ class Registry:
         is_there = path.is_file()
         if is_there and digest(path)[0] == version.sha256:
             return path
-        if "file" in version.lineage:
-            return Depot().fetch(version.lineage["file"])
+        if address := version.lineage.get("file"):
+            if not is_remote(address) or Address.parse(address).sha256 != version.sha256:
+                raise StoreError(f"the address of {version.reference} is not that of its file: {address}", hint=again)
+            return Depot().fetch(address)
         if is_there:
             raise ArtifactError(f"the file of {version.reference} is no longer the registered one: {path}", hint=again)
         raise NotFoundError(f"the file of {version.reference} is missing: {path}", hint=again)
@@ -159,8 +180,11 @@ class Registry:
             previous = connection.scalar(select(aliases.c.version).where(*place))
             problem = None
             if previous is not None:
-                same = select(versions).where(versions.c.name == name, versions.c.version == previous)
-                problem = find_problem(chosen, _to_version(connection, connection.execute(same).one()), alias)
+                same = (versions.c.name == name, versions.c.version == previous)
+                old = read_versions(connection, self._place, *same)
+                if not old:
+                    raise StoreError(f"{self._place}: {name}@{alias} is version {previous!r}, which does not exist")
+                problem = find_problem(chosen, old[0], alias)
             if problem and not force:
                 raise CheckFailed(problem, hint="--force promotes it all the same, and is recorded")
             done = Promotion(name, alias, previous, chosen.version, problem, now())
@@ -174,17 +198,21 @@ class Registry:
         return done
 
     def list_promotions(self, name: str) -> list[Promotion]:
-        """Every promotion of `name`, newest first."""
-        query = select(promotions).where(promotions.c.name == name).order_by(promotions.c.id.desc())
+        """Every promotion of `name`, newest first; StoreError when a row is malformed."""
         with self._store.transaction() as connection:
-            rows = connection.execute(query).mappings().all()
-        return [Promotion(**{column: row[column] for column in Promotion.__slots__}) for row in rows]
+            return read_promotions(connection, self._place, name)
 
     def record(self, version: Version, report: Findings) -> None:
         """Keep what `version` did on a split."""
-        figures = {name: estimate.value for name, estimate in report.metrics.items()}
+        figures = to_figures({name: estimate.value for name, estimate in report.metrics.items()})
         with self._store.transaction() as connection:
             _record(connection, version.sha256, Evaluation(report.split, report.fingerprint, figures))
+
+    def _move(self, connection: Connection, name: str, version: int, address: str) -> None:
+        """Let the file of a version be at `address` from now on."""
+        same = (versions.c.name == name, versions.c.version == version)
+        known = read_versions(connection, self._place, *same)[0].lineage
+        connection.execute(update(versions).where(*same).values(lineage=json.dumps({**known, "file": address})))
 
     def _keep(self, sha: str, content: bytes) -> None:
         kept = self._path(sha)
@@ -207,12 +235,7 @@ class Registry:
                 with self._store.transaction() as connection:
                     lineage |= {row.key: row.value for row in connection.execute(query)}
         found = {"model": artifact.manifest.name, **lineage}
-        return {key: _to_line(str(value)) for key, value in found.items() if value}
-
-
-def _to_line(text: str) -> str:
-    """What a file says of itself, fit for a database and a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:500]
+        return {key: to_line(str(value)) for key, value in found.items() if value}
 
 
 def _lock(connection: Connection) -> None:
@@ -221,37 +244,12 @@ def _lock(connection: Connection) -> None:
         connection.execute(text(f"LOCK TABLE {versions.name} IN SHARE ROW EXCLUSIVE MODE"))
 
 
-def _move(connection: Connection, name: str, version: int, address: str) -> None:
-    """Let the file of a version be at `address` from now on."""
-    same = (versions.c.name == name, versions.c.version == version)
-    known = json.loads(connection.execute(select(versions.c.lineage).where(*same)).scalar_one())
-    connection.execute(update(versions).where(*same).values(lineage=json.dumps({**known, "file": address})))
-
-
-def _to_version(connection: Connection, row: Row[Any]) -> Version:
-    place = (aliases.c.name == row.name, aliases.c.version == row.version)
-    measured = select(evaluations).where(evaluations.c.sha256 == row.sha256)
-    return Version(
-        row.name,
-        row.version,
-        row.sha256,
-        row.bytes,
-        row.registered,
-        sorted(connection.scalars(select(aliases.c.alias).where(*place)), key=ALIASES.index),
-        json.loads(row.lineage),
-        [
-            Evaluation(each.split, each.fingerprint, json.loads(each.figures))
-            for each in connection.execute(measured.order_by(evaluations.c.split, evaluations.c.fingerprint))
-        ],
-    )
-
-
 def _read_evaluations(artifact: Artifact, model: Path) -> list[Evaluation]:
     """The validation in the manifest, and those reports in the run's folder that are of this very file."""
     known, run = artifact.manifest.provenance, run_of(model)
     found = []
     if known.get("split") and isinstance(known.get("validation"), dict):
-        found.append(Evaluation("val", str(known["split"]), to_figures(known["validation"])))
+        found.append(Evaluation("val", to_line(str(known["split"])), to_figures(known["validation"])))
     for split in SPLITS:
         if run is None:
             break
@@ -259,8 +257,15 @@ def _read_evaluations(artifact: Artifact, model: Path) -> list[Evaluation]:
             report = json.loads(run.report(split).read_text("utf-8"))
             if report["model"] == artifact.identity:
                 figures = to_figures({name: estimate["value"] for name, estimate in report["metrics"].items()})
-                found.append(Evaluation(split, str(report["fingerprint"]), figures))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none, or not by this version of lesion
+                found.append(Evaluation(split, to_line(str(report["fingerprint"])), figures))
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ):  # none, or not by this version of lesion
             continue
     return found
 

@@ -72,12 +72,21 @@ def require_name(name: str) -> None:
         )
 
 
+def to_line(text: str) -> str:
+    """What a file says of itself, fit for a database and a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)[:500]
+
+
 def to_figures(values: Mapping[str, Any]) -> dict[str, float | None]:
     """The numbers among `values`; None for what is none, or not finite: a file may say anything."""
-    return {
-        str(name): float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-        for name, value in values.items()
-    }
+    return {to_line(str(name)): _to_figure(value) for name, value in values.items()}
+
+
+def _to_figure(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:  # an integer with hundreds of digits
+        return None
 
 
 def find_problem(new: Version, old: Version, alias: str) -> str | None:

@@ -1,13 +1,15 @@
 """Images and answers elsewhere, through fsspec; its memory stands in for a bucket."""
 
 import io
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from lesion.errors import ImageTooLarge, MissingExtra, NotFoundError, OutputError, RemoteError
+from lesion.errors import DataError, ImageTooLarge, MissingExtra, NotFoundError, OutputError, RemoteError
 from lesion.images import MAX_BYTES, decode_image
 from lesion.inference.bulk import remote
 from lesion.inference.bulk.outputs import FileOutput
@@ -15,6 +17,7 @@ from lesion.inference.bulk.pipeline import answer
 from lesion.inference.bulk.sources import check_words, find_items
 from lesion.inference.predictor import Predictor
 from lesion.records import Prediction
+from tests.conftest import PATIENCE_S
 from tests.inference.bulk.conftest import names
 
 
@@ -104,3 +107,56 @@ def test_what_is_missing_or_wrong_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(MissingExtra) as caught:
         remote.read("memory://b/1.png")
     assert caught.value.hint == 'pip install "lesion[store]"'
+
+
+@pytest.fixture
+def hang() -> Iterator[Callable[..., None]]:
+    """A store's method that does not return before the test ends."""
+    ended = threading.Event()
+    yield lambda *_, **__: (ended.wait(PATIENCE_S), None)[1]
+    ended.set()
+
+
+@pytest.mark.parametrize(
+    ("method", "bound", "question"),
+    [
+        ("open", "lesion.remote.STALL_S", lambda: remote.read("memory://b/1.png")),
+        ("open", "lesion.remote.STALL_S", lambda: remote.open_text("memory://b/t.csv")),
+        ("glob", "lesion.inference.bulk.remote.LIST_S", lambda: list(remote.find("memory://b/*", (".png",)))),
+        ("ls", "lesion.inference.bulk.remote.LIST_S", lambda: list(remote.find("memory://b", (".png",)))),
+        ("isdir", "lesion.inference.bulk.remote.ANSWER_S", lambda: list(remote.find("memory://b", (".png",)))),
+        ("exists", "lesion.inference.bulk.remote.ANSWER_S", lambda: remote.exists("memory://b/1.png")),
+    ],
+)
+def test_a_store_that_hangs_is_given_up(
+    method: str, bound: str, question: Callable[[], object], bucket: Any, hang: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(type(bucket), method, hang)
+    monkeypatch.setattr(bound, 0.05)
+    with pytest.raises(RemoteError, match=r"has not answered for 0\.05 s"):
+        question()
+
+
+def test_an_image_that_fails_for_the_moment_is_read_again(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures, opened = [ConnectionResetError("reset")] * 2, type(bucket).open
+    monkeypatch.setattr("lesion.remote.FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr(
+        type(bucket),
+        "open",
+        lambda *words, **more: opened(*words, **more) if not failures else (_ for _ in ()).throw(failures.pop()),
+    )
+    assert remote.read("memory://b/1.png") == bucket.cat("/b/1.png")
+
+
+def test_an_endless_table_is_refused(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket.pipe("/b/t.csv", b"path\n" + b"1.png\n" * 100)
+    monkeypatch.setattr(remote, "TABLE_BYTES", 100)
+    with pytest.raises(DataError, match=r"memory://b/t\.csv has more than"):
+        remote.open_text("memory://b/t.csv")
+
+
+def test_no_message_holds_a_password(bucket: Any) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        remote.read("memory://user:secret@b/none.png")
+    assert "secret" not in caught.value.message

@@ -6,10 +6,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import numpy as np
 
 from lesion.data.index import Row
+from lesion.data.pixels import read_photo
 from lesion.engine.evaluation.answers import Bools, SplitAnswers, judge
 from lesion.engine.evaluation.changes import BANK, OF_PHOTO, OF_PIXELS
 from lesion.evaluation import Stress
-from lesion.images import read_image
 from lesion.inference.decide import Floats
 from lesion.inference.predictor import Answers, Pixels, Predictor
 from lesion.metrics import auroc, estimate_figures
@@ -82,7 +82,7 @@ def _change(
 ) -> Iterator[tuple[tuple[str, str], Pixels]]:
     """A few images, changed in every way."""
     spec = predictor.manifest.preprocess
-    photos = list(pool.map(lambda row: read_image(row.path), rows))
+    photos = list(pool.map(lambda row: read_photo(row.path), rows))
     for key, of_photo in OF_PHOTO.items():
         yield key, np.stack(list(pool.map(lambda photo, of=of_photo: spec.apply(of(photo, spec.size)), photos)))
     for key, of_pixels in OF_PIXELS.items():
