@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lesion.serve.logs import choose_request_id, describe_name, log_access, set_up_logs
+from lesion.serve.logs import choose_request_id, log_access, set_up_logs
 
 HOSTILE = [
     "a\nGET /admin 200",
@@ -80,9 +80,9 @@ def test_a_request_is_one_line_of_json(stream: io.StringIO) -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_whatever_a_client_sends_stays_on_one_line(stream: io.StringIO, form: str) -> None:
     set_up_logs(form)
-    for text in HOSTILE:
+    for number, text in enumerate(HOSTILE):
         access(method=text, client=text, token=text, request=text)
-        logging.getLogger("lesion.serve").error("failed: %s", text)
+        logging.getLogger(f"lesion.serve.{number}").error("failed: %s", text)  # no more than 10 of one logger
         try:
             raise ValueError(text)
         except ValueError:
@@ -148,7 +148,7 @@ def test_other_packages_say_their_lines_in_the_same_form(stream: io.StringIO) ->
     set_up_logs("json")
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.\n")
     line = json.loads(stream.getvalue())
-    assert (line["logger"], line["message"]) == ("uvicorn.error", "Invalid HTTP request received.\n")
+    assert (line["logger"], line["message"]) == ("uvicorn.error", "Invalid HTTP request received.")
 
 
 def test_quiet_says_nothing_of_requests(stream: io.StringIO) -> None:
@@ -168,9 +168,3 @@ def test_a_strange_id_is_replaced(header: str | None) -> None:
     chosen = choose_request_id(header)
     assert len(chosen) == 32
     assert chosen != choose_request_id(header)
-
-
-def test_a_name_is_never_told() -> None:
-    assert describe_name(None) is None
-    assert describe_name("mueller_1961-04-03.jpg") == "bf7b29072a40/22"
-    assert describe_name("\ud800" + "x" * 10**6) is not None

@@ -48,8 +48,8 @@ def test_what_was_counted_is_told() -> None:
     metrics.count_prediction(predict("refer", ("blurred", "uncertain")), "canary")
     metrics.count_prediction(predict("refer", ("blurred",)), "shadow")
     metrics.count_failure()
-    metrics.count_reload(True)
-    metrics.count_reload(False)
+    metrics.count_reload("done")
+    metrics.count_reload("refused")
     metrics.show_journal(5, 2)
     series = read(metrics)
     assert value(series, "lesion_requests_total", route="/predict", method="POST", status="2xx") == 2

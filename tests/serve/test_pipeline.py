@@ -64,7 +64,7 @@ def test_the_event_loop_goes_before_the_threads(tiny_serving: Serving) -> None:
         batch = jobs(tiny_serving, *map(str, range(8)))
         pipeline.submit(batch)
         await asyncio.gather(*(job.future for job in batch))
-        threads = [thread for thread in threading.enumerate() if thread.name.startswith("pipeline-")]
+        threads = [thread for thread in threading.enumerate() if thread.name == "pipeline"]
         return [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads]
 
     ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
@@ -76,10 +76,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """While it is not set, the model's runs do not end; how large they were is in `sizes`."""
     release, compute = threading.Event(), Predictor.run
 
-    def hold(self: Predictor, pixels: Any, maps: bool = False) -> Any:
+    def hold(self: Predictor, pixels: Any, maps: bool = False, options: Any = None) -> Any:
         release.sizes.append((self, len(pixels)))  # type: ignore[attr-defined]
         assert release.wait(20)
-        return compute(self, pixels, maps)
+        return compute(self, pixels, maps, options)
 
     release.sizes = []  # type: ignore[attr-defined]
     monkeypatch.setattr(Predictor, "run", hold)

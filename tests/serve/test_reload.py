@@ -18,6 +18,7 @@ from lesion.serve import sources
 from lesion.serve.reload import Reloader, open_models
 from lesion.serve.slot import Slot
 from lesion.serve.sources import DepotSource, FileSource
+from lesion.serve.watchdog import Watchdog
 from lesion.tracking.registry import Registry
 from tests.conftest import PATIENCE_S
 from tests.serve.changing import (
@@ -52,11 +53,15 @@ class Changing:
 
     slot: Slot
     reloader: Reloader
-    counted: list[bool] = field(default_factory=list)
+    counted: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reloader._count = self.counted.append
 
     def look(self, asked: bool = False) -> None:
         for watch in self.reloader._watches:
-            self.reloader._look(watch, asked, self.counted.append)
+            watch.next_try = 0.0  # whatever the pause after a failure is
+            self.reloader._look(watch, asked)
 
 
 @pytest.fixture
@@ -71,7 +76,7 @@ def test_a_replaced_file_is_taken_once(changing: Changing, model: Path) -> None:
     place(model, make_twin())
     changing.look()
     changing.look()
-    assert changing.counted == [True]
+    assert changing.counted == ["done"]
     assert before is not changing.slot.pick()
     assert changing.slot.pick().identity == identity_of(make_twin())
     assert before.wide.predict(PICTURE, "upload") == answer_of(TINY.read_bytes())  # for whoever still uses it
@@ -95,15 +100,15 @@ def test_a_bad_model_changes_nothing_and_is_tried_once(
     caplog.set_level("INFO", "lesion.serve.reload")
     changing.look()
     changing.look()
-    assert changing.counted == [False]
+    assert changing.counted == ["refused"]
     assert changing.slot.pick() is before
     (line,) = caplog.messages
     assert line.startswith(f"another model was refused, {before.identity} answers on: ")
     changing.look(asked=True)  # who asks is answered again
-    assert changing.counted == [False, False]
+    assert changing.counted == ["refused"] * 2
     place(model, make_twin())
     changing.look()
-    assert changing.counted == [False, False, True]
+    assert changing.counted == ["refused", "refused", "done"]
     assert changing.slot.pick().identity == identity_of(make_twin())
 
 
@@ -140,7 +145,7 @@ def test_another_size_of_pixels_is_another_model(
     monkeypatch.setattr(make, "SIZE", 24)
     place(model, make.make_artifact())
     changing.look()
-    assert changing.counted == [True]
+    assert changing.counted == ["done"]
     assert changing.slot.pick().manifest.preprocess.size == 24
 
 
@@ -176,7 +181,7 @@ def test_a_model_in_a_store_is_exchanged_and_outlives_the_store(
     bucket.put(b"no model")
     changing.look()
     assert changing.slot.pick().identity == identity_of(make_twin())
-    assert changing.counted == [True, False]
+    assert changing.counted == ["done", *["failed"] * 3, "refused"]
 
 
 def test_a_server_starts_with_the_copy_while_the_store_is_away(
@@ -212,7 +217,7 @@ def test_a_store_is_asked_now_and_then(bucket: "type[Bucket]") -> None:
 
 
 def test_the_thread_ends_when_closed(changing: Changing) -> None:
-    changing.reloader.start(changing.counted.append)
+    changing.reloader.start(changing.counted.append, Watchdog())
     (thread,) = (each for each in threading.enumerate() if each.name == "reload")
     changing.reloader.ask()
     changing.reloader.close()

@@ -83,6 +83,11 @@ class Predictor:
         """name@sha of the file that answers."""
         return self.artifact.identity
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU runs the model; without one, onnxruntime for GPUs falls back to the CPU."""
+        return "CUDAExecutionProvider" in self._session.get_providers()
+
     def run_self_test(self) -> float:
         """How far a probability of the drawn test image is from the one recorded at export; also warms up.
 

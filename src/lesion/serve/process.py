@@ -4,6 +4,8 @@ import asyncio
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -14,6 +16,7 @@ from fastapi import FastAPI
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
 from lesion.serve.door import Door
+from lesion.serve.ending import Ending
 from lesion.serve.receive import choose_protocol
 from lesion.serve.service import Service
 
@@ -27,6 +30,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: ServeConfig) -> None:
         self._service: Service = app.state.service
+        self.ending = Ending(self._service)
         self._door = Door(self._service)
         config = uvicorn.Config(
             app,
@@ -47,6 +51,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal asks to stop: from now on nobody is let in. A second one asks not to wait."""
+        self.ending.begin(130 if sig == signal.SIGINT else 0)
         self._service.gate.draining = True
         if self.should_exit:
             self.force_exit = True
@@ -115,11 +120,42 @@ def url_of(listener: socket.socket, secure: bool = False) -> str:
 
 
 def run_server(app: FastAPI, listener: socket.socket, settings: ServeConfig) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is in flight."""
+    """Serve until SIGINT, which raises KeyboardInterrupt, or SIGTERM, then finish what is in flight.
+
+    Where threads hang, the process ends here: with 0 after SIGTERM, 130 after SIGINT, or `ending.STUCK_CODE`.
+    """
     sys.setswitchinterval(SWITCH_S)
-    # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    reloader = app.state.service.reloader
-    if reloader and sys.platform != "win32":
-        signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
-    Server(app, settings).run(sockets=[listener])
+    server, service = Server(app, settings), app.state.service
+    handlers: dict[signal.Signals, Any] = {
+        # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
+        signal.SIGTERM: lambda *_: sys.exit(0)
+    }
+    if sys.platform != "win32":
+        handlers[signal.SIGHUP] = lambda *_: service.reloader and service.reloader.ask()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        with hang_ups(let_in=True):
+            server.run(sockets=[listener])
+    finally:
+        server.ending.finish()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def hang_ups(*, let_in: bool) -> Iterator[None]:
+    """Let SIGHUP in, or keep it waiting: one that comes before there is a handler would end the process.
+
+    This thread, and the threads and processes that it starts, inherit the choice. Nothing on Windows.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    how = signal.SIG_UNBLOCK if let_in else signal.SIG_BLOCK
+    before = signal.pthread_sigmask(how, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        if not let_in:  # forget one that came: it was for a server that has ended
+            signal.signal(signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

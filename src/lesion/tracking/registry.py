@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, insert, inspect, select, text, upd
 
 from lesion.artifact import Artifact
 from lesion.depot import Depot, publish
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.errors import ArtifactError, CheckFailed, NotFoundError, StoreError, brief
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import ensure_folder, write_atomic
 from lesion.run import now, run_of
@@ -55,6 +55,10 @@ class Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
         self._store.close()
 
     def register(self, model: Path, name: str, artifacts: str | None = None) -> Version:
@@ -125,6 +129,17 @@ class Registry:
                 hint=f"`lesion models promote {name} VERSION --to ALIAS` sets an alias",
             )
         return found[0]
+
+    def find_digest(self, reference: str) -> str:
+        """The SHA-256 of the file that `reference` means, from one query; raises what `find` does."""
+        name, _, word = reference.rpartition("@")
+        number: Any = select(aliases.c.version).where(aliases.c.name == name, aliases.c.alias == word).scalar_subquery()
+        if re.fullmatch("[0-9]{1,9}", word):
+            number = int(word)
+        with self._store.transaction() as connection:
+            query = select(versions.c.sha256).where(versions.c.name == name, versions.c.version == number)
+            found = connection.scalar(query) if inspect(connection).has_table(versions.name) else None
+        return str(found or self.find(reference).sha256)
 
     def locate(self, version: Version) -> Path:
         """The file of `version`, checked to be the one that was registered; else NotFoundError or ArtifactError.
@@ -229,6 +244,24 @@ def _move(connection: Connection, name: str, version: int, address: str) -> None
 
 
 def _to_version(connection: Connection, row: Row[Any]) -> Version:
+    """The version in a row; StoreError when the row, or what belongs to it, is not as this lesion writes it."""
+    try:
+        return _read_version(connection, row)
+    except (ValueError, TypeError) as error:  # no JSON, or an alias that is not known here
+        raise StoreError(
+            f"the registry's row of {row.name}@{row.version} is damaged, or by a newer lesion: {brief(error)}",
+            hint="register the file again under this name, or upgrade lesion",
+        ) from error
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError("a JSON object expected")
+    return found
+
+
+def _read_version(connection: Connection, row: Row[Any]) -> Version:
     place = (aliases.c.name == row.name, aliases.c.version == row.version)
     measured = select(evaluations).where(evaluations.c.sha256 == row.sha256)
     return Version(
@@ -238,9 +271,9 @@ def _to_version(connection: Connection, row: Row[Any]) -> Version:
         row.bytes,
         row.registered,
         sorted(connection.scalars(select(aliases.c.alias).where(*place)), key=ALIASES.index),
-        json.loads(row.lineage),
+        _read_object(row.lineage),
         [
-            Evaluation(each.split, each.fingerprint, json.loads(each.figures))
+            Evaluation(each.split, each.fingerprint, _read_object(each.figures))
             for each in connection.execute(measured.order_by(evaluations.c.split, evaluations.c.fingerprint))
         ],
     )
