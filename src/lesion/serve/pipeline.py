@@ -261,7 +261,7 @@ class Pipeline:
         return True
 
     def _return(self, work: Work) -> bool:
-        """Note that a step is over, with the lock held; False when it was given up before, and nothing is left to do."""
+        """Note that a step is over, with the lock held; False when it was given up before."""
         self._watchdog.end(work)
         work.is_over = True
         if work.is_lost:

@@ -4,8 +4,6 @@ import asyncio
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any
@@ -19,6 +17,7 @@ from lesion.serve.door import Door
 from lesion.serve.ending import Ending
 from lesion.serve.receive import choose_protocol
 from lesion.serve.service import Service
+from lesion.serve.signals import hang_ups
 
 LOOK_S = 0.5  # between two looks at the connections
 BACKLOG = 2048
@@ -140,22 +139,3 @@ def run_server(app: FastAPI, listener: socket.socket, settings: ServeConfig) -> 
         server.ending.finish()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def hang_ups(*, let_in: bool) -> Iterator[None]:
-    """Let SIGHUP in, or keep it waiting: one that comes before there is a handler would end the process.
-
-    This thread, and the threads and processes that it starts, inherit the choice. Nothing on Windows.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    how = signal.SIG_UNBLOCK if let_in else signal.SIG_BLOCK
-    before = signal.pthread_sigmask(how, {signal.SIGHUP})
-    try:
-        yield
-    finally:
-        if not let_in:  # forget one that came: it was for a server that has ended
-            signal.signal(signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
