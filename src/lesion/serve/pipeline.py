@@ -194,7 +194,7 @@ class Pipeline:
                 work = None
                 if self._ready and self._running < self.lanes:
                     self._running += 1
-                    crowded, options = self.load > max(1, self.threads // 2), ort.RunOptions()
+                    crowded, options = self.load > max(1, self.threads // 2), Predictor.make_options()
                     work = Work(INFER, self._limit_s, self._give_up, 0.0, self._take_batch(), crowded, options)
                 elif self._waiting:
                     work = Work(DECODE, self._limit_s, self._give_up, 0.0, [self._waiting.popleft()])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 
 from lesion.errors import brief
+from lesion.inference.predictor import Predictor
 from lesion.serve.metrics import Metrics
 from lesion.serve.pipeline import Pipeline
 from lesion.serve.slot import SHADOW, Serving, Slot
@@ -33,7 +34,7 @@ HANGING = 4  # threads at most: beyond that the shadow is asked no more until on
 class Asking(Step):
     """One image that the shadow is asked about."""
 
-    options: ort.RunOptions = field(default_factory=ort.RunOptions)
+    options: ort.RunOptions = field(default_factory=Predictor.make_options)
     is_over: bool = False
     is_lost: bool = False
 
