@@ -144,8 +144,8 @@ def test_the_same_size_and_time_do_not_hide_a_change(file: Path) -> None:
 
 def spoil(file: Path, kind: str) -> None:
     """Put something in the place of the file that holds no tokens."""
-    contents = {"empty": b"", "comment": b"# nobody\n", "a token": b"s3cret\n", "no text": b"\xff\xfe",
-                "no hash": b"abc alice", "two words": b"0" * 64 + b" a b", "huge": b"#" * (tokens.MOST_BYTES + 1)}  # fmt: skip
+    contents = {"empty": b"", "comment": b"# nobody\n", "a token": b"s3cret\n", "no text": b"\xff\xfe"}
+    contents |= {"no hash": b"abc alice", "two words": b"0" * 64 + b" a b", "huge": b"#" * (tokens.MOST_BYTES + 1)}
     file.unlink()
     if kind in contents:
         file.write_bytes(contents[kind])

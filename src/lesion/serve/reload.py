@@ -158,7 +158,7 @@ class Reloader:
         """Look at a source if it is time to; False when that took too long, and another thread took over."""
         if not asked and (monotonic() < watch.next_try if watch.pause_s else not self._settings.watch_s):
             return True
-        look = Look(f"reload of the {watch.role} model", self._limit_s, self._give_up)
+        look = Look("reload", self._limit_s, self._give_up)
         self._watchdog.begin(look)
         try:
             self._take(watch, asked, look)
