@@ -1,6 +1,7 @@
 """Models that change while clients ask: no request fails, each answer is one model's, a bad model changes nothing."""
 
 import errno
+import logging
 import os
 import sqlite3
 import sys
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
     from tests.bucket import Bucket
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
+
+
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line, run by other tests, keeps the log of lesion to itself."""
+    monkeypatch.setattr(logging.getLogger("lesion"), "propagate", True)
 
 
 @pytest.fixture

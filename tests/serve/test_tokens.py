@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +18,7 @@ from lesion.serve import tokens
 from lesion.serve.problems import code_of
 from lesion.serve.tokens import Tokens, TokensUnknown, make_token
 from tests.serve.changing import wait_until
+from tests.serve.conftest import App, problem
 
 
 def line(token: str, name: str = "") -> str:
@@ -260,3 +262,18 @@ def test_a_made_token_lets_in(tmp_path: Path) -> None:
 def test_a_name_that_would_break_the_file_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is no name"):
         make_token(name)
+
+
+def test_readiness_and_requests_tell_that_the_tokens_are_not_known(file: Path, clock: Clock, make_app: App) -> None:
+    app = make_app(tokens=str(file))
+    client, header = TestClient(app), {"authorization": "Bearer s3cret"}
+    assert client.get("/v1/model", headers=header).status_code == 200
+    assert client.get("/readyz").json()["status"] == "ready"
+    clock.now += tokens.GRACE_S + 1
+    response = client.get("/v1/model", headers=header)
+    assert problem(response, 503)["code"] == "tokens_unknown"
+    assert response.headers["retry-after"] == f"{tokens.RETRY_S:.0f}"
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (503, "no_tokens")
+    app.state.service.tokens.refresh()
+    assert client.get("/v1/model", headers=header).status_code == 200
