@@ -474,13 +474,13 @@ def test_an_alias_that_moves_changes_the_model(tmp_path: Path) -> None:
             wait_until(lambda: server.reloads("refused") == 1)
             assert server.ask()["model"] == identity_of(make_twin())
             (runs / "runs.db").rename(runs / "away.db")
-            wait_until(lambda: server.lines("nobody knows of another"))
+            wait_until(lambda: server.lines("another one cannot be had now"))
             assert server.ask()["model"] == identity_of(make_twin())
             (runs / "away.db").rename(runs / "runs.db")
             place(kept, twin.read_bytes())
             registry.promote("ham", "1", "production", force=True)
             wait_until(lambda: server.model == identity_of(TINY.read_bytes()))
-    assert len(server.lines("nobody knows of another")) == 1
+    assert len(server.lines("another one cannot be had now")) == 1
 
 
 @pytest.mark.parametrize("damage", ["lineage = '{not json'", "lineage = '[1]'"])

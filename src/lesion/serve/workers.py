@@ -172,8 +172,11 @@ def _metrics_folder() -> Iterator[str]:
     except OSError as error:
         raise _no_room(error) from error
     with folder as name:
-        os.putenv("PROMETHEUS_MULTIPROC_DIR", name)
-        yield name
+        os.putenv("PROMETHEUS_MULTIPROC_DIR", name)  # for processes that start now, not for this one
+        try:
+            yield name
+        finally:
+            os.unsetenv("PROMETHEUS_MULTIPROC_DIR")
 
 
 def _reserve_metrics(folder: Path) -> None:
