@@ -21,8 +21,8 @@
     └── Interrupted         130   503   the user stopped it (Ctrl-C)
         └── Terminated      143   503   … or the system did (SIGTERM)
 
-Exit 0 is success; 75 and 77 answer requests, no command ends with them. What is not in this tree is a bug of ours and
-keeps its traceback.
+Exit 0 is success; 75 and 77 answer requests, and `lesion serve` ends with 75 when all of its threads hang. What is not
+in this tree is a bug of ours and keeps its traceback.
 """
 
 import math

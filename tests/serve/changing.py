@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -46,6 +47,40 @@ def make_moody() -> bytes:
     (node,) = (each for each in model.graph.node if each.output == ["logits"])
     node.output[0] = "raw"
     model.graph.node.append(onnx.helper.make_node("Div", ["raw", "grey"], ["logits"]))
+    return seal(model.SerializeToString(), tiny.manifest)
+
+
+def make_hanging() -> bytes:
+    """The tiny model, which computes without end for every image but that of the self-test. Needs onnx."""
+    onnx = pytest.importorskip("onnx")
+    tiny = Artifact.read(TINY)
+    model, make = onnx.load_from_string(tiny.graph), onnx.helper.make_node
+    known = np.float32(tiny.manifest.preprocess.apply(draw_test_image()).mean())
+    values = {"known": known, "far": np.float32(1e9), "go_on": np.array(True), "zero": np.float32(0)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in values.items())
+    number, truth, real = onnx.TensorProto.INT64, onnx.TensorProto.BOOL, onnx.TensorProto.FLOAT
+    describe = onnx.helper.make_tensor_value_info
+    body = onnx.helper.make_graph(
+        [make("Identity", ["more"], ["more_out"]), make("Identity", ["value"], ["value_out"])],
+        "body",
+        [describe("round", number, []), describe("more", truth, []), describe("value", real, [])],
+        [describe("more_out", truth, []), describe("value_out", real, [])],
+    )
+    (node,) = (each for each in model.graph.node if each.output == ["logits"])
+    node.output[0] = "raw"
+    model.graph.node.extend(
+        [
+            make("Cast", ["pixels"], ["hang_x"], to=real),
+            make("ReduceMean", ["hang_x"], ["hang_mean"], keepdims=0),
+            make("Sub", ["hang_mean", "known"], ["off"]),
+            make("Abs", ["off"], ["distance"]),
+            make("Floor", ["distance"], ["steps"]),  # the mean is not the same to the last bit
+            make("Mul", ["steps", "far"], ["rounds_real"]),
+            make("Cast", ["rounds_real"], ["rounds"], to=number),
+            make("Loop", ["rounds", "go_on", "zero"], ["nothing"], body=body),
+            make("Add", ["raw", "nothing"], ["logits"]),
+        ]
+    )
     return seal(model.SerializeToString(), tiny.manifest)
 
 
@@ -142,9 +177,11 @@ class Running:
 
 
 @contextmanager
-def running(log: Path, model: str | Path, *words: str, watch_s: float = 0.1) -> Iterator[Running]:
+def running(
+    log: Path, model: str | Path, *words: str, watch_s: float = 0.1, program: tuple[str, ...] = ("-m", "lesion")
+) -> Iterator[Running]:
     """`lesion serve` with these words; its log goes to a file, so that it never waits for a reader."""
-    command = [sys.executable, "-m", "lesion", "serve", f"serve.watch_s={watch_s}", "--port", "0"]
+    command = [sys.executable, *program, "serve", f"serve.watch_s={watch_s}", "--port", "0"]
     with (
         log.open("w") as file,
         subprocess.Popen([*command, "--model", str(model), *words], stderr=file) as process,

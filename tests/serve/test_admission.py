@@ -3,7 +3,7 @@
 import pytest
 
 from lesion.errors import Overloaded
-from lesion.serve.admission import Draining, Gate
+from lesion.serve.admission import RETRY_S, Draining, Gate
 from lesion.serve.pipeline import Pipeline
 
 
@@ -51,3 +51,21 @@ def test_nobody_comes_in_when_it_is_about_to_stop(pipeline: Pipeline) -> None:
     assert not gate.is_open
     with pytest.raises(Draining):
         gate.require_room()
+
+
+def test_nobody_comes_in_while_all_threads_hang(pipeline: Pipeline) -> None:
+    gate = Gate(pipeline, queue=8, deadline_s=10)
+    pipeline.lost = 1
+    gate.require_room()
+    pipeline.lost = 2
+    assert (gate.is_open, gate.is_stuck) == (False, True)
+    with pytest.raises(Overloaded, match="hang"):
+        gate.require_room()
+
+
+def test_a_client_is_never_told_to_wait_for_hours(pipeline: Pipeline) -> None:
+    gate = Gate(pipeline, queue=8, deadline_s=600)
+    pipeline.load, pipeline.service_s = 10, 1e9
+    with pytest.raises(Overloaded) as caught:
+        gate.require_room()
+    assert caught.value.http_headers == {"Retry-After": f"{RETRY_S:.0f}"}

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -109,6 +109,56 @@ def test_a_locked_database_is_waited_for_by_nobody_else(
     assert [row["request"] for row in rows(path)] == [f"r{number}" for number in range(1500)]
     (line,) = caplog.messages
     assert line.startswith("the journal waits: the store")
+
+
+def move_away(path: Path) -> None:
+    for each in path.parent.glob(f"{path.name}*"):
+        each.rename(each.with_name(f"old-{each.name}"))
+
+
+def remove(path: Path) -> None:
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+
+
+def empty(path: Path) -> None:
+    remove(path)
+    path.touch()
+
+
+def drop_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE predictions")
+        other.commit()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file that is open cannot be moved")
+@pytest.mark.parametrize("act", [move_away, remove, empty, drop_table], ids=lambda act: act.__name__)
+def test_a_journal_that_is_gone_is_made_again(tmp_path: Path, hasty: None, act: Callable[[Path], None]) -> None:
+    path = tmp_path / "journal.db"
+    journal = open_journal(str(path))
+    fill(journal, 3)
+    wait_for(journal, 3)
+    act(path)
+    fill(journal, 5)
+    wait_for(journal, 8)
+    journal.close(LONG)
+    assert [row["request"] for row in rows(path)] == [f"r{number}" for number in range(5)]
+
+
+def test_what_is_dropped_at_the_end_is_said_in_spite_of_a_line_a_moment_before(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "journal.db"
+    journal = open_journal(str(path))
+    remove(path)
+    path.mkdir()  # cannot be made again
+    fill(journal, 4)
+    while "the journal waits" not in caplog.text:
+        time.sleep(0.01)
+    journal.close(LONG)
+    assert (journal.written, journal.dropped) == (0, 4)
+    assert "the journal dropped entries, 4 by now" in caplog.text
 
 
 def test_what_does_not_fit_into_the_queue_is_dropped_and_counted(

@@ -302,6 +302,39 @@ def test_a_redis_that_talks_nonsense_fails_nobody(port: int, caplog: pytest.LogC
     assert len(caplog.messages) == 1
 
 
+ANSWERS = [b"$3\r\nabc\r\n", b"$0\r\n\r\n", b"*1\r\n:1\r\n", b"+OK\r\n", b"$-1\r\n", b"$3\r\ninf\r\n", b"$3\r\nnan\r\n"]
+ANSWERS += [b"$2\r\n-1\r\n", b"$400\r\n" + b"9" * 400 + b"\r\n", b":-5\r\n"]
+
+
+@pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: repr(answer[:12]))
+def test_a_redis_that_answers_no_number_of_seconds_fails_nobody(
+    port: int, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections = []
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(asyncio.current_task())
+        while words := await reader.read(2**16):
+            names = words.upper().count(b"CLIENT") + words.upper().count(b"HELLO")
+            writer.write(b"+OK\r\n" * names or answer)
+            await writer.drain()
+        writer.close()
+
+    async def ask() -> list[float]:
+        limiter = shared(port, burst=1)
+        server = await asyncio.start_server(lie, "127.0.0.1", port)
+        waits = [await limiter.take("a", 1), await limiter.take("a", 1)]
+        await limiter.close()
+        await asyncio.gather(*connections)
+        server.close()
+        return waits
+
+    first, second = asyncio.run(asyncio.wait_for(ask(), 30))
+    assert first == 0
+    assert 0 < second <= MINUTE
+    assert caplog.messages[0].startswith("Redis does not answer")
+
+
 @pytest.mark.usefixtures("patient")
 def test_a_client_that_leaves_mixes_up_no_answers(port: int, tmp_path: Path) -> None:
     async def ask() -> list[float]:

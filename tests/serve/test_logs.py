@@ -3,15 +3,25 @@
 import io
 import json
 import logging
+import os
+import struct
+import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from lesion.serve.logs import choose_request_id, describe_name, log_access, set_up_logs
+from lesion.serve import logwriter
+from lesion.serve.logs import choose_request_id, log_access, set_up_logs
+from lesion.serve.logwriter import KINDS, SAME, WINDOW_S, Limit, LineHandler
+from tests.conftest import PATIENCE_S
+from tests.serve.conftest import encode
 
 HOSTILE = [
     "a\nGET /admin 200",
@@ -80,9 +90,9 @@ def test_a_request_is_one_line_of_json(stream: io.StringIO) -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_whatever_a_client_sends_stays_on_one_line(stream: io.StringIO, form: str) -> None:
     set_up_logs(form)
-    for text in HOSTILE:
+    for number, text in enumerate(HOSTILE):
         access(method=text, client=text, token=text, request=text)
-        logging.getLogger("lesion.serve").error("failed: %s", text)
+        logging.getLogger(f"lesion.serve.{number}").error("failed: %s", text)  # no more than 10 of one logger
         try:
             raise ValueError(text)
         except ValueError:
@@ -148,7 +158,7 @@ def test_other_packages_say_their_lines_in_the_same_form(stream: io.StringIO) ->
     set_up_logs("json")
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.\n")
     line = json.loads(stream.getvalue())
-    assert (line["logger"], line["message"]) == ("uvicorn.error", "Invalid HTTP request received.\n")
+    assert (line["logger"], line["message"]) == ("uvicorn.error", "Invalid HTTP request received.")
 
 
 def test_quiet_says_nothing_of_requests(stream: io.StringIO) -> None:
@@ -170,7 +180,106 @@ def test_a_strange_id_is_replaced(header: str | None) -> None:
     assert chosen != choose_request_id(header)
 
 
-def test_a_name_is_never_told() -> None:
-    assert describe_name(None) is None
-    assert describe_name("mueller_1961-04-03.jpg") == "bf7b29072a40/22"
-    assert describe_name("\ud800" + "x" * 10**6) is not None
+def record(message: str, logger: str = "lesion.serve", *values: object) -> logging.LogRecord:
+    return logging.LogRecord(logger, logging.WARNING, __file__, 1, message, values, None)
+
+
+def read_all(descriptor: int, until: str) -> str:
+    """What can be read there, up to the words that a test waits for."""
+    said = b""
+    while until.encode() not in said:
+        said += os.read(descriptor, 2**16)
+    return said.decode()
+
+
+def test_a_reader_that_does_not_read_stops_nobody_and_hears_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logwriter, "MOST_CHARACTERS", 2**18)
+    readable, writable = os.pipe()
+    with os.fdopen(writable, "w") as stream:
+        handler = LineHandler(stream, frozenset({"lesion.access"}))
+        for _ in range(2000):  # far more than a pipe holds
+            handler.emit(record("x" * 1000, "lesion.access"))
+        start = time.monotonic()
+        handler.flush(0.05)
+        assert time.monotonic() - start < PATIENCE_S / 2
+        said = read_all(readable, "were dropped, since nothing read them: ")
+        handler.emit(record("and on", "lesion.access"))
+        said += read_all(readable, "and on")
+        handler.flush(PATIENCE_S)
+    os.close(readable)
+    missed = int(said.partition("nothing read them: ")[2].split()[0])
+    assert missed > 1000
+    assert said.count("x" * 1000) + missed == 2000
+
+
+def test_lines_of_one_kind_are_limited_and_the_others_counted(stream: io.StringIO) -> None:
+    set_up_logs("text")
+    log = logging.getLogger("uvicorn.error")
+    for number in range(50):
+        log.warning("Invalid HTTP request received.")
+        log.error("%s failed", number)
+        access()
+    text = stream.getvalue()
+    assert text.count("Invalid HTTP request") == text.count(" failed") == logwriter.SAME
+    assert text.count("info request ") == 50  # one line per request is bounded by the requests
+
+
+def test_how_many_lines_were_left_out_is_said_after_a_while() -> None:
+    limit = Limit()
+    admitted = [limit.admit(("a", "b"), 0.0) for _ in range(100)]
+    assert admitted.count(True) == SAME
+    assert limit.end_windows(WINDOW_S / 2) == []
+    assert limit.end_windows(WINDOW_S + 1) == [(("a", "b"), 90)]
+    assert limit.admit(("a", "b"), WINDOW_S + 1)
+    assert limit.end_windows(10 * WINDOW_S) == []
+
+
+def test_the_kinds_that_are_told_apart_are_bounded() -> None:
+    limit = Limit()
+    admitted = [limit.admit(("a", str(number)), 0.0) for number in range(10 * KINDS)]
+    assert admitted.count(True) == KINDS + SAME
+    assert len(limit._counts) == KINDS + 1
+
+
+def test_a_broken_reader_fails_nobody() -> None:
+    readable, writable = os.pipe()
+    os.close(readable)
+    with os.fdopen(writable, "w") as stream:
+        handler = LineHandler(stream)
+        handler.emit(record("nobody reads this"))
+        handler.flush(PATIENCE_S)
+        handler.emit(record("%d", "lesion", "no number"))
+    assert handler._size == 0
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_warning_of_python_is_a_line_and_those_of_the_decoder_are_none(stream: io.StringIO, form: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        logging.captureWarnings(False)  # an earlier test may have begun to
+        set_up_logs(form)
+        try:
+            warnings.warn("something\nis old", UserWarning, stacklevel=1)
+            for number in range(100):
+                text = f"tag {number} of Doe has too many entries"
+                warnings.warn_explicit(text, UserWarning, "TiffImagePlugin.py", 1, "PIL.TiffImagePlugin")
+        finally:
+            logging.captureWarnings(False)
+    (line,) = stream.getvalue().splitlines()
+    assert "something" in line
+    assert "Doe" not in line
+
+
+def test_an_image_whose_metadata_warn_writes_no_line(client: TestClient, stream: io.StringIO) -> None:
+    entries = b"".join(struct.pack("<HHLL", number, 1, 70_000, 8) for number in range(500))
+    exif = b"II*\0" + struct.pack("<IH", 8, 500) + entries + bytes(4)
+    image = encode(Image.new("RGB", (32, 32)), "PNG", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        logging.captureWarnings(False)  # an earlier test may have begun to
+        set_up_logs("json")
+        try:
+            assert client.post("/predict", files={"file": ("Doe.png", image)}).status_code == 200
+        finally:
+            logging.captureWarnings(False)
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["request"]

@@ -2,16 +2,19 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from lesion.records import Prediction
 from lesion.serve.metrics import ROUTES, Metrics
+from tests.serve.conftest import App
 
 Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -48,8 +51,8 @@ def test_what_was_counted_is_told() -> None:
     metrics.count_prediction(predict("refer", ("blurred", "uncertain")), "canary")
     metrics.count_prediction(predict("refer", ("blurred",)), "shadow")
     metrics.count_failure()
-    metrics.count_reload(True)
-    metrics.count_reload(False)
+    metrics.count_reload("done")
+    metrics.count_reload("refused")
     metrics.show_journal(5, 2)
     series = read(metrics)
     assert value(series, "lesion_requests_total", route="/predict", method="POST", status="2xx") == 2
@@ -185,3 +188,16 @@ def test_the_counts_of_several_processes_are_told_together(tmp_path: Path) -> No
     assert "lesion_queue_images 6.0" in lines  # until the server says that the first is gone
     assert 'lesion_model_info{model="m@1",role="live"} 1.0' in lines
     assert len(lines) == len(set(lines))
+
+
+def test_every_route_of_the_server_is_told_apart(make_app: App) -> None:
+    client = TestClient(make_app())
+    name = re.search(r'(page/[^"]+)"', client.get("/").text)
+    assert name
+    for route in ROUTES:
+        path = f"/{name[1]}" if route == "/page/{name}" else route
+        answer = client.post(path) if route.startswith("/predict") else client.get(path)
+        assert answer.status_code != 404
+    text = client.get("/metrics").text
+    assert "unmatched" not in text
+    assert {route for route in ROUTES if f'route="{route}"' in text} == set(ROUTES)

@@ -4,8 +4,10 @@ import base64
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from lesion.errors import CheckFailed
 from lesion.serve.overlay import AGAINST, FOR, explain
 
 
@@ -32,3 +34,9 @@ def test_a_map_of_nothing_shows_nothing() -> None:
 
 def test_a_map_of_one_position_is_one_colour() -> None:
     assert (draw(np.ones((1, 1)))[..., :3] == FOR).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_map_that_is_not_finite_is_no_map(value: float) -> None:
+    with pytest.raises(CheckFailed, match="no heat map"):
+        draw(np.array([[1.0, value]]))

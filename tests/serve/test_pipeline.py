@@ -6,17 +6,20 @@ import os
 import sys
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from lesion.config.serving import ServeConfig
-from lesion.errors import NotAnImage
+from lesion.errors import NotAnImage, Overloaded
 from lesion.inference.predictor import Predictor
 from lesion.serve.pipeline import LEAP, MEMORY, NICE, Job, Outcome, Pipeline
 from lesion.serve.slot import Serving, Slot
+from lesion.serve.watchdog import Watchdog
 from tests.serve.conftest import PICTURE, TINY
 
 
@@ -64,7 +67,7 @@ def test_the_event_loop_goes_before_the_threads(tiny_serving: Serving) -> None:
         batch = jobs(tiny_serving, *map(str, range(8)))
         pipeline.submit(batch)
         await asyncio.gather(*(job.future for job in batch))
-        threads = [thread for thread in threading.enumerate() if thread.name.startswith("pipeline-")]
+        threads = [thread for thread in threading.enumerate() if thread.name == "pipeline"]
         return [os.getpriority(os.PRIO_PROCESS, thread.native_id or 0) for thread in threads]
 
     ours = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
@@ -76,10 +79,10 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """While it is not set, the model's runs do not end; how large they were is in `sizes`."""
     release, compute = threading.Event(), Predictor.run
 
-    def hold(self: Predictor, pixels: Any, maps: bool = False) -> Any:
+    def hold(self: Predictor, pixels: Any, maps: bool = False, options: Any = None) -> Any:
         release.sizes.append((self, len(pixels)))  # type: ignore[attr-defined]
         assert release.wait(20)
-        return compute(self, pixels, maps)
+        return compute(self, pixels, maps, options)
 
     release.sizes = []  # type: ignore[attr-defined]
     monkeypatch.setattr(Predictor, "run", hold)
@@ -141,6 +144,79 @@ def test_one_long_sleep_does_not_pass_for_slowness(tiny_serving: Serving, held: 
 
     run(pipeline, work)
     assert pipeline.service_s == pytest.approx(0.001 * (MEMORY + LEAP * (1 - MEMORY)))
+
+
+def test_a_thread_that_hangs_is_replaced_and_changes_nothing_when_it_comes_back(tiny_serving: Serving) -> None:
+    release, counted, loads = threading.Event(), list[str](), list[int]()
+    hanging = replace(tiny_serving, wide=HangingPredictor(tiny_serving.wide, release))
+    watchdog = Watchdog(counted.append)
+    pipeline = Pipeline(1, 1, 1, 10.0, watchdog, loads.append)
+    pipeline.service_s = 0.001
+
+    async def work() -> None:
+        (stuck,) = jobs(hanging, "stuck")
+        pipeline.submit([stuck])
+        while not hanging.wide.is_entered:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.001)
+        (behind,) = jobs(tiny_serving, "behind")
+        pipeline.submit([behind])
+        watchdog.look(11.0)
+        assert pipeline.is_stuck
+        with pytest.raises(Overloaded):
+            await stuck.future
+        assert (await behind.future).prediction.source == "behind"
+        while pipeline.load:
+            await asyncio.sleep(0.001)
+        release.set()
+        while pipeline.lost:
+            await asyncio.sleep(0.001)
+        (after,) = jobs(tiny_serving, "after")
+        pipeline.submit([after])
+        await after.future
+
+    run(pipeline, work)
+    assert pipeline.join(20)
+    assert (pipeline.load, pipeline.lost, pipeline._running, pipeline._alive) == (0, 0, 0, 1)
+    assert counted == ["decode"]
+    assert loads[-1] == 0
+    assert pipeline.service_s < 1  # not the time for which it hung
+
+
+class HangingPredictor:
+    """The wide predictor of a model, whose decoding waits for an event."""
+
+    def __init__(self, inner: Predictor, release: threading.Event) -> None:
+        self._inner, self._release, self.is_entered = inner, release, False
+
+    def read(self, source: Any) -> Any:
+        self.is_entered = True
+        assert self._release.wait(20)
+        return self._inner.read(source)
+
+
+def test_threads_that_could_not_start_are_started_with_the_next_image(
+    tiny_serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline, start = Pipeline(2, 2, 1), threading.Thread.start
+    failures = [None, RuntimeError("can't start new thread")]
+
+    def start_some(thread: threading.Thread) -> None:
+        if thread.name == "pipeline" and failures and (error := failures.pop(0)):
+            raise error
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+
+    async def work() -> Outcome:
+        with pytest.raises(RuntimeError):
+            pipeline.submit(jobs(tiny_serving, "first"))
+        assert pipeline.load == 0
+        (job,) = jobs(tiny_serving, "second")
+        pipeline.submit([job])
+        return await job.future
+
+    assert run(pipeline, work).prediction.source == "second"
+    assert pipeline._alive == 2
 
 
 def test_a_lone_image_has_all_threads_and_a_crowd_one_each(held: Any) -> None:
@@ -240,3 +316,13 @@ def test_a_model_that_was_replaced_is_let_go() -> None:
         return False
 
     assert run(pipeline, work)
+
+
+def test_a_library_for_gpus_without_one_runs_an_image_per_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: found)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        serving = Serving.load(TINY, ServeConfig(threads=2))
+    assert not serving.wide.on_gpu
+    assert serving.wide is not serving.narrow

@@ -184,17 +184,28 @@ def test_a_bug_of_ours_answers_without_internals(
 
 
 def test_one_image_without_an_answer_spoils_none_of_its_batch(
-    client: TestClient, tiny_serving: Serving, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, tiny_serving: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail_for(self: Predictor, answers: Any, names: list[str]) -> Any:
-        if "bad" in names:
-            raise CheckFailed("NaN")
+        if np.allclose(answers.logits, dark):
+            raise CheckFailed(f"{SECRET} has no answer for {names[0]}")
         return decide(self, answers, names)
 
-    decide = Predictor.decide
+    black, decide = encode(Image.new("RGB", (32, 32))), Predictor.decide
+    dark = tiny_serving.wide.logits(tiny_serving.wide.read(black)[None])
     monkeypatch.setattr(Predictor, "decide", fail_for)
-    assert client.post("/predict", files={"file": ("good", PICTURE)}).status_code == 200
-    problem(client.post("/predict/batch", files=[("file", ("good", PICTURE)), ("file", ("bad", PICTURE))]), 500)
+    monkeypatch.setattr(logging.getLogger("lesion"), "propagate", True)
+    good, bad = ("file", ("good", PICTURE)), ("file", ("Doe_1961.png", black))
+    response = client.post("/predict/batch", files=[good, bad, good])
+    assert [each["source"] for each in response.json()["predictions"]] == ["good", "good"]
+    (refused,) = response.json()["refused"]
+    assert (refused["index"], refused["source"], refused["code"]) == (1, "Doe_1961.png", "check_failed")
+    assert SECRET not in response.text
+    problem(client.post("/predict", files=[bad]), 500)
+    problem(client.post("/predict/batch", files=[bad, bad]), 500)
+    assert 'lesion_model_failures_total{role="live"} 4.0' in client.get("/metrics").text
+    assert "has no answer for the image" in caplog.text
+    assert "Doe" not in caplog.text
 
 
 def scope(**headers: str) -> dict[str, Any]:

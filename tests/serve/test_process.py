@@ -1,8 +1,11 @@
 """`lesion serve` in a process of its own: over the wire, over TLS, and to its end."""
 
+import re
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +19,8 @@ import pytest
 from PIL import Image
 
 from tests.conftest import PATIENCE_S
-from tests.serve.conftest import FORM, PICTURE, Served, encode, form, problem, serving
+from tests.serve.changing import wait_until
+from tests.serve.conftest import FORM, PICTURE, TINY, Served, encode, form, problem, serving
 
 HALF = b"POST /predict HTTP/1.1\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nx"
 
@@ -90,6 +94,60 @@ def test_sigterm_ends_the_server_in_order() -> None:
         assert "Traceback" not in said
         with pytest.raises(httpx.ConnectError):
             client.get(f"{server.url}/livez")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGHUP")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hang_ups_while_it_starts_do_not_end_the_server(workers: int, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    # As soon as the command runs, which is before any of its modules is loaded.
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "from lesion.cli import serve\n"
+        "from lesion.cli.app import main\n"
+        "def hang_up():\n"
+        "    for _ in range(200):\n"
+        "        os.kill(os.getpid(), signal.SIGHUP)\n"
+        "        for child in psutil.Process().children():\n"
+        "            child.send_signal(signal.SIGHUP) if 'spawn_main' in str(child.cmdline()) else None\n"
+        "        time.sleep(0.02)\n"
+        "import lesion.cli.settings, psutil\n"
+        "merge = lesion.cli.settings.merge\n"
+        "def start(*words):\n"
+        "    threading.Thread(target=hang_up, daemon=True).start()\n"
+        "    return merge(*words)\n"
+        "if __name__ == '__main__':\n"
+        "    lesion.cli.settings.merge = start\n"
+        "    sys.exit(main())\n"
+    )
+    script = tmp_path / "start.py"
+    script.write_text(code)
+    words = [sys.executable, str(script), "serve", "--port", "0", "--model", str(TINY), f"serve.workers={workers}"]
+    with log.open("w") as file, subprocess.Popen(words, stderr=file, stdout=file) as process:
+        try:
+            wait_until(lambda: "listening on" in log.read_text() or process.poll() is not None)
+            assert process.poll() is None, log.read_text()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+            assert "ended with exit code" not in log.read_text()
+        finally:
+            process.kill()
+
+
+def test_a_log_that_nobody_reads_stops_neither_answers_nor_the_end() -> None:
+    words = [sys.executable, "-m", "lesion", "serve", "--port", "0", "--model", str(TINY), "serve.drain_s=600"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            while not (found := re.search(r"listening on (https?://[^\s,]+:\d+)", process.stderr.readline())):
+                assert process.poll() is None
+            with httpx.Client(base_url=found[1], trust_env=False, timeout=PATIENCE_S) as client:
+                for _ in range(1200):  # each with a line; a pipe holds some 450
+                    assert client.get("/v1/model").status_code == 200
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
 
 
 def test_ctrl_c_ends_the_server_without_a_traceback() -> None:

@@ -1,8 +1,13 @@
 """Models that change while clients ask: no request fails, each answer is one model's, a bad model changes nothing."""
 
+import errno
+import logging
+import os
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
@@ -13,11 +18,12 @@ import httpx
 import pytest
 
 from lesion.config.serving import ServeConfig
-from lesion.errors import ArtifactError, CheckFailed, NotFoundError, RemoteError
+from lesion.errors import ArtifactError, CheckFailed, NotFoundError, RemoteError, StoreError
 from lesion.serve import sources
-from lesion.serve.reload import Reloader, open_models
+from lesion.serve.reload import LIMIT_S, Reloader, open_models
 from lesion.serve.slot import Slot
-from lesion.serve.sources import DepotSource, FileSource
+from lesion.serve.sources import DepotSource, FileSource, RegistrySource
+from lesion.serve.watchdog import Watchdog
 from lesion.tracking.registry import Registry
 from tests.conftest import PATIENCE_S
 from tests.serve.changing import (
@@ -38,6 +44,12 @@ if TYPE_CHECKING:
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGHUP")
 
 
+@pytest.fixture(autouse=True)
+def _heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line, run by other tests, keeps the log of lesion to itself."""
+    monkeypatch.setattr(logging.getLogger("lesion"), "propagate", True)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
     """The file that the server reads."""
@@ -52,11 +64,15 @@ class Changing:
 
     slot: Slot
     reloader: Reloader
-    counted: list[bool] = field(default_factory=list)
+    counted: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reloader._count = self.counted.append
 
     def look(self, asked: bool = False) -> None:
         for watch in self.reloader._watches:
-            self.reloader._look(watch, asked, self.counted.append)
+            watch.next_try = 0.0  # whatever the pause after a failure is
+            self.reloader._look(watch, asked)
 
 
 @pytest.fixture
@@ -71,7 +87,7 @@ def test_a_replaced_file_is_taken_once(changing: Changing, model: Path) -> None:
     place(model, make_twin())
     changing.look()
     changing.look()
-    assert changing.counted == [True]
+    assert changing.counted == ["done"]
     assert before is not changing.slot.pick()
     assert changing.slot.pick().identity == identity_of(make_twin())
     assert before.wide.predict(PICTURE, "upload") == answer_of(TINY.read_bytes())  # for whoever still uses it
@@ -95,16 +111,162 @@ def test_a_bad_model_changes_nothing_and_is_tried_once(
     caplog.set_level("INFO", "lesion.serve.reload")
     changing.look()
     changing.look()
-    assert changing.counted == [False]
+    assert changing.counted == ["refused"]
     assert changing.slot.pick() is before
     (line,) = caplog.messages
     assert line.startswith(f"another model was refused, {before.identity} answers on: ")
     changing.look(asked=True)  # who asks is answered again
-    assert changing.counted == [False, False]
+    assert changing.counted == ["refused"] * 2
     place(model, make_twin())
     changing.look()
-    assert changing.counted == [False, False, True]
+    assert changing.counted == ["refused", "refused", "done"]
     assert changing.slot.pick().identity == identity_of(make_twin())
+
+
+class Failing:
+    """A source that fails at one of its two steps as often as there are errors."""
+
+    def __init__(self, path: Path, step: str, *errors: Exception) -> None:
+        self._inner, self._step, self._errors = FileSource(path), step, list(errors)
+
+    def _do(self, step: str) -> Any:
+        if step == self._step and self._errors:
+            raise self._errors.pop(0)
+        return getattr(self._inner, step)()
+
+    def look(self) -> Any:
+        return self._do("look")
+
+    def read(self) -> Any:
+        return self._do("read")
+
+
+def wrap(error: OSError) -> ArtifactError:
+    wrapped = ArtifactError("cannot read model.onnx")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+PASSING = [
+    wrap(PermissionError(errno.EACCES, "Permission denied")),
+    wrap(OSError(errno.EMFILE, "Too many open files")),
+    wrap(OSError(errno.EIO, "Input/output error")),
+    wrap(OSError(errno.ESTALE, "Stale file handle")),
+    wrap(FileNotFoundError(errno.ENOENT, "No such file")),  # moved away and back
+    OSError(errno.EAGAIN, "no process for the trial"),
+    RemoteError("the store does not answer"),
+    StoreError("the store is damaged"),
+    ValueError("nobody foresaw this"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("step", ["look", "read"])
+@pytest.mark.parametrize("error", PASSING, ids=repr)
+def test_an_error_that_passes_delays_a_model_and_is_said_once(
+    changing: Changing, model: Path, step: str, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = changing.slot.pick()
+    (watch,) = changing.reloader._watches
+    watch.source = Failing(model, step, error, error)
+    place(model, make_twin())
+    caplog.set_level("INFO", "lesion.serve.reload")
+    changing.look()
+    changing.look()
+    assert changing.counted == ["failed", "failed"]
+    assert changing.slot.pick() is before
+    (line,) = caplog.messages
+    assert line.startswith("the live model stays, another one cannot be had now: ")
+    changing.look()
+    assert changing.counted == ["failed", "failed", "done"]
+    assert changing.slot.pick().identity == identity_of(make_twin())
+    assert caplog.messages[-1] == "the source of the live model can be read again"
+
+
+def test_pauses_after_errors_grow_up_to_a_minute_and_who_asks_does_not_wait(changing: Changing, model: Path) -> None:
+    (watch,) = changing.reloader._watches
+    watch.source = Failing(model, "look", *[OSError(errno.EIO, "")] * 10)
+    pauses = []
+    for _ in range(8):
+        changing.look()
+        pauses.append(watch.pause_s)
+    assert pauses == [2, 4, 8, 16, 32, 60, 60, 60]
+    assert changing.reloader._pause() == 2.0  # for the other sources
+    failures = len(changing.counted)
+    changing.reloader._look(watch, False)  # too early
+    assert len(changing.counted) == failures
+    changing.reloader._look(watch, True)
+    assert len(changing.counted) == failures + 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes with names")
+def test_a_pipe_in_the_place_of_the_model_stops_nothing(changing: Changing, model: Path) -> None:
+    model.unlink()
+    os.mkfifo(model)
+    changing.look()
+    assert changing.counted == ["refused"]
+    model.unlink()
+    place(model, make_twin())
+    changing.look()
+    assert changing.counted == ["refused", "done"]
+
+
+def test_a_canary_stays_when_its_file_cannot_be_read_for_a_moment(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "shadow.onnx"
+    place(path, make_twin())
+    settings = ServeConfig(threads=1, shadow=str(path))
+    changing = Changing(*open_models(settings, FileSource(model), lambda word: FileSource(Path(word))))
+    watch = changing.reloader._watches[1]
+    watch.source = Failing(path, "read", wrap(OSError(errno.EMFILE, "")))
+    place(path, make_twin(4))
+    changing.look()
+    assert changing.slot.find("shadow") is not None
+    changing.look()
+    assert changing.counted == ["failed", "done"]
+
+
+def test_many_requests_to_look_are_one_look(changing: Changing) -> None:
+    looks: list[bool] = []
+    changing.reloader._look = lambda watch, asked: looks.append(asked) is None  # type: ignore[method-assign]
+    for _ in range(1000):
+        changing.reloader.ask()
+    changing.reloader.start(changing.counted.append, Watchdog())
+    wait_until(lambda: True in looks)
+    changing.reloader.close()
+    assert changing.reloader.join(PATIENCE_S)
+    assert looks.count(True) == 1
+
+
+def test_another_thread_takes_over_from_a_look_that_hangs(changing: Changing, model: Path) -> None:
+    release, hangs = threading.Event(), threading.Event()
+    (watch,) = changing.reloader._watches
+    stamp, really = FileSource(model).look(), watch.source
+
+    class Hanging:
+        def look(self) -> Any:
+            hangs.set()
+            release.wait(PATIENCE_S)
+            return stamp, "other"
+
+        def read(self) -> Any:
+            return really.read()
+
+    given_up: list[str] = []
+    watchdog = Watchdog(given_up.append)
+    watch.source = Hanging()
+    changing.reloader.start(changing.counted.append, watchdog)
+    assert hangs.wait(PATIENCE_S)
+    place(model, make_twin())
+    watch.source = really
+    watchdog.look(LIMIT_S + 1)
+    wait_until(lambda: changing.slot.pick().identity == identity_of(make_twin()))
+    assert given_up == ["reload"]
+    place(model, TINY.read_bytes())
+    changing.reloader.close()
+    release.set()  # the one that hung comes back, and changes nothing
+    assert changing.reloader.join(PATIENCE_S)
+    assert changing.counted == ["done"]
+    watchdog.close()
 
 
 def test_a_file_that_is_written_in_place_is_taken_when_it_is_whole(changing: Changing, model: Path) -> None:
@@ -140,7 +302,7 @@ def test_another_size_of_pixels_is_another_model(
     monkeypatch.setattr(make, "SIZE", 24)
     place(model, make.make_artifact())
     changing.look()
-    assert changing.counted == [True]
+    assert changing.counted == ["done"]
     assert changing.slot.pick().manifest.preprocess.size == 24
 
 
@@ -176,7 +338,7 @@ def test_a_model_in_a_store_is_exchanged_and_outlives_the_store(
     bucket.put(b"no model")
     changing.look()
     assert changing.slot.pick().identity == identity_of(make_twin())
-    assert changing.counted == [True, False]
+    assert changing.counted == ["done", *["failed"] * 3, "refused"]
 
 
 def test_a_server_starts_with_the_copy_while_the_store_is_away(
@@ -212,7 +374,7 @@ def test_a_store_is_asked_now_and_then(bucket: "type[Bucket]") -> None:
 
 
 def test_the_thread_ends_when_closed(changing: Changing) -> None:
-    changing.reloader.start(changing.counted.append)
+    changing.reloader.start(changing.counted.append, Watchdog())
     (thread,) = (each for each in threading.enumerate() if each.name == "reload")
     changing.reloader.ask()
     changing.reloader.close()
@@ -312,10 +474,55 @@ def test_an_alias_that_moves_changes_the_model(tmp_path: Path) -> None:
             wait_until(lambda: server.reloads("refused") == 1)
             assert server.ask()["model"] == identity_of(make_twin())
             (runs / "runs.db").rename(runs / "away.db")
-            wait_until(lambda: server.lines("nobody knows of another"))
+            wait_until(lambda: server.lines("another one cannot be had now"))
             assert server.ask()["model"] == identity_of(make_twin())
             (runs / "away.db").rename(runs / "runs.db")
             place(kept, twin.read_bytes())
             registry.promote("ham", "1", "production", force=True)
             wait_until(lambda: server.model == identity_of(TINY.read_bytes()))
-    assert len(server.lines("nobody knows of another")) == 1
+    assert len(server.lines("another one cannot be had now")) == 1
+
+
+@pytest.mark.parametrize("damage", ["lineage = '{not json'", "lineage = '[1]'"])
+def test_a_damaged_row_of_the_registry_delays_a_model(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs, twin = tmp_path / "runs", tmp_path / "twin.onnx"
+    twin.write_bytes(make_twin())
+    with Registry.open(None, runs, "create") as registry:
+        for path in (TINY, twin):
+            registry.register(path, "ham")
+        registry.promote("ham", "1", "production")
+        source = RegistrySource("ham@production", None, runs)
+        changing = Changing(*open_models(ServeConfig(threads=1), source, lambda _: source))
+        registry.promote("ham", "2", "production", force=True)
+        with closing(sqlite3.connect(runs / "runs.db")) as database:
+            whole = database.execute("SELECT version, lineage FROM model_versions").fetchall()
+            database.execute(f"UPDATE model_versions SET {damage}")
+            database.execute("UPDATE model_aliases SET alias = 'newer' WHERE version = 1")
+            database.commit()
+            changing.look()
+            assert changing.counted == ["failed"]
+            assert "the registry's row of ham@2 is damaged, or by a newer lesion" in caplog.text
+            database.executemany(
+                "UPDATE model_versions SET lineage = ? WHERE version = ?", [row[::-1] for row in whole]
+            )
+            database.commit()
+    changing.look()
+    assert changing.counted == ["failed", "done"]
+
+
+def test_a_look_at_the_registry_is_one_query_however_many_versions_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = tmp_path / "runs"
+    with Registry.open(None, runs, "create") as registry:
+        registry.register(TINY, "ham")
+        registry.promote("ham", "1", "production")
+        source, digest = RegistrySource("ham@production", None, runs), registry.find("ham@1").sha256
+        first = source.look()
+        opened = monkeypatch.setattr(Registry, "open", lambda *_: pytest.fail("opened again"))
+        assert opened is None
+        monkeypatch.setattr(Registry, "list_versions", lambda *_: pytest.fail("all versions"))
+        assert source.look() == first
+        assert first[0] == digest  # type: ignore[index]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lesion.config.load import load_config
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
 from lesion.serve.settings import check_settings
@@ -47,3 +48,16 @@ def test_a_key_with_a_passphrase_is_refused_without_asking_for_it(certificate: t
     subprocess.run(command, check=True, capture_output=True)
     with pytest.raises(ConfigError, match=r"no certificate with its key"):
         check_settings(ServeConfig(certificate=chain, key=str(locked)))
+
+
+@pytest.mark.parametrize("rate", [5e-324, 1e-9])
+def test_a_rate_of_next_to_nothing_is_refused(rate: float) -> None:
+    with pytest.raises(ConfigError, match=r"serve.rate"):
+        check_settings(ServeConfig(rate=rate))
+    check_settings(ServeConfig(rate=0.001))
+
+
+@pytest.mark.parametrize("word", ["rate=1e300", "burst=1" + "0" * 400, "threads=30000", "watch_s=1e18"])
+def test_absurd_settings_are_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=word.partition("=")[0]):
+        load_config(overrides=[f"serve.{word}"])

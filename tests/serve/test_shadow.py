@@ -9,10 +9,13 @@ import pytest
 
 from lesion.artifact import Artifact
 from lesion.config.serving import ServeConfig
+from lesion.inference.predictor import Predictor
 from lesion.serve.metrics import Metrics
 from lesion.serve.pipeline import Pipeline
 from lesion.serve.shadow import WAITING, Shadow
 from lesion.serve.slot import SHADOW, Serving, Slot
+from lesion.serve.watchdog import Watchdog
+from tests.conftest import PATIENCE_S
 from tests.serve.changing import BLACK, answer_of, identity_of, make_moody, make_twin, place, running, wait_until
 from tests.serve.conftest import PICTURE, TINY
 
@@ -83,6 +86,35 @@ def test_its_failures_are_counted_and_said_once(
     wait_until(lambda: diary.rows)
     (line,) = caplog.messages
     assert line.startswith(f"the shadow {serving.identity} has no answer")
+
+
+def test_another_thread_goes_on_when_one_hangs(
+    tiny_serving: Serving, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, hangs, given_up = threading.Event(), threading.Event(), list[str]()
+    read = Predictor.read
+
+    def hang(self: Predictor, source: Any) -> Any:
+        if source == BLACK:
+            hangs.set()
+            assert release.wait(PATIENCE_S)
+        return read(self, source)
+
+    monkeypatch.setattr(Predictor, "read", hang)
+    shadow, _, diary, _ = start(tiny_serving, pipeline, make_twin())
+    watchdog = shadow._watchdog = Watchdog(given_up.append)
+    shadow._limit_s = 10.0
+    shadow.offer(BLACK, DIGEST, "hangs")
+    assert hangs.wait(PATIENCE_S)
+    assert shadow.is_busy
+    watchdog.look(11.0)
+    shadow.offer(PICTURE, DIGEST, "after")
+    wait_until(lambda: diary.rows)
+    release.set()
+    wait_until(lambda: not shadow.is_busy)
+    watchdog.close()
+    assert [row[3] for row in diary.rows] == ["after"]
+    assert given_up == ["shadow"]
 
 
 def test_without_a_shadow_there_is_no_thread(tiny_serving: Serving, pipeline: Pipeline) -> None:

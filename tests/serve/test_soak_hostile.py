@@ -56,9 +56,7 @@ def test_a_costly_image_takes_little_time_and_memory(full: bool, images: dict[st
         for name, image in images.items():
             forget_peak(served)
             before, began = 1024 * served.memory(), processor_s(served)
-            status = httpx.post(
-                f"{served.url}/v1/predict", content=image, headers=JPEG, timeout=60
-            ).status_code
+            status = httpx.post(f"{served.url}/v1/predict", content=image, headers=JPEG, timeout=60).status_code
             costs[name] = processor_s(served) - began, peak_bytes(served) - before
             say(f"{name:24} {len(image) / MB:5.1f} MB: {status}, {costs[name][0]:.2f} s, {costs[name][1] / MB:+.0f} MB")
             assert status in (200, 413, 415, 422)

@@ -1,6 +1,7 @@
 """Bearer tokens: hashed, several at once, changed without a restart, and never a 500."""
 
 import ast
+import errno
 import hashlib
 import inspect
 import logging
@@ -8,12 +9,16 @@ import os
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lesion.errors import ConfigError, NotFoundError, Unauthorized
 from lesion.serve import tokens
-from lesion.serve.tokens import Tokens, make_token
+from lesion.serve.problems import code_of
+from lesion.serve.tokens import Tokens, TokensUnknown, make_token
+from tests.serve.changing import wait_until
+from tests.serve.conftest import App, problem
 
 
 def line(token: str, name: str = "") -> str:
@@ -36,10 +41,21 @@ def _heard(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.INFO, "lesion")
 
 
+class Clock:
+    """The time of the tokens."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every check looks at the file."""
-    monkeypatch.setattr(tokens, "LOOK_S", 0.0)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(tokens, "monotonic", clock)
+    return clock
 
 
 def refused(tokens: Tokens, header: str | None) -> bool:
@@ -103,17 +119,19 @@ def test_no_comparison_of_the_language_touches_a_token() -> None:
     assert not [node for node in ast.walk(loop) if isinstance(node, ast.Break | ast.Return)]
 
 
-def test_a_changed_file_is_read_again(file: Path, impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_changed_file_is_read_again(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     known = Tokens.read(file)
     new = file.with_name("new")
     new.write_text(line("rotated", "bob"))
     new.replace(file)
+    known.refresh()
     assert known.check("Bearer rotated") == "bob"
     assert refused(known, "Bearer s3cret")
+    known.refresh()
     assert caplog.messages == ["tokens read again: 1"]
 
 
-def test_the_same_size_and_time_do_not_hide_a_change(file: Path, impatient: None) -> None:
+def test_the_same_size_and_time_do_not_hide_a_change(file: Path) -> None:
     file.write_text(line("old"))
     known = Tokens.read(file)
     before = file.stat()
@@ -121,44 +139,99 @@ def test_the_same_size_and_time_do_not_hide_a_change(file: Path, impatient: None
     new.write_text(line("new"))
     os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
     new.replace(file)
+    known.refresh()
     assert known.check("Bearer new")
     assert refused(known, "Bearer old")
 
 
-@pytest.mark.parametrize("content", [b"", b"# nobody\n", b"s3cret\n", b"\xff\xfe", b"abc alice", b"0" * 64 + b" a b"])
-def test_a_broken_file_leaves_the_tokens_and_says_so_once(
-    file: Path, impatient: None, content: bytes, caplog: pytest.LogCaptureFixture
+def spoil(file: Path, kind: str) -> None:
+    """Put something in the place of the file that holds no tokens."""
+    contents = {"empty": b"", "comment": b"# nobody\n", "a token": b"s3cret\n", "no text": b"\xff\xfe"}
+    contents |= {"no hash": b"abc alice", "two words": b"0" * 64 + b" a b", "huge": b"#" * (tokens.MOST_BYTES + 1)}
+    file.unlink()
+    if kind in contents:
+        file.write_bytes(contents[kind])
+    elif kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "device":
+        file.symlink_to("/dev/zero")
+    elif kind == "folder":
+        file.mkdir()
+
+
+KINDS = ["empty", "comment", "a token", "no text", "no hash", "two words", "huge", "pipe", "device", "folder", "gone"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no pipes with names")
+@pytest.mark.parametrize("kind", KINDS)
+def test_tokens_outlive_a_file_that_holds_none_for_a_short_time(
+    file: Path, clock: Clock, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     known = Tokens.read(file)
-    file.write_bytes(content)
-    assert [known.check("Bearer s3cret") for _ in range(3)] == ["alice"] * 3
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith("the tokens stay as they were: serve.tokens:")
+    spoil(file, kind)
+    for _ in range(3):
+        known.refresh()
+        assert known.check("Bearer s3cret") == "alice"
+    (line_,) = caplog.messages
+    assert line_.startswith("the tokens stay as they were, for at most 60 s: serve.tokens:")
     assert "s3cret" not in caplog.text
+    clock.now += tokens.GRACE_S + 1
+    assert not known.are_known
+    for _ in range(2):
+        known.refresh()
+        with pytest.raises(TokensUnknown) as caught:
+            known.check("Bearer s3cret")
+    assert (caught.value.http_status, code_of(caught.value)) == (503, "tokens_unknown")
+    assert len(caplog.messages) == 2
+    if file.is_dir():
+        file.rmdir()
+    file.unlink(missing_ok=True)
     file.write_text(line("again", "carol"))
+    known.refresh()
     assert known.check("Bearer again") == "carol"
+    assert refused(known, "Bearer s3cret")
+    assert caplog.messages[-1] == "tokens read again: 1"
 
 
-def test_a_file_that_vanished_leaves_the_tokens(file: Path, impatient: None, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_a_revoked_token_does_not_outlive_a_failure_to_read(
+    file: Path, clock: Clock, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = Tokens.read(file)
-    file.unlink()
-    assert [known.check("Bearer s3cret") for _ in range(2)] == ["alice"] * 2
-    assert len(caplog.messages) == 1
+    new = file.with_name("new")
+    new.write_text(line("rotated", "bob"))
+    new.replace(file)
+    read = tokens.read_regular
+
+    def fail(*_: object) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tokens, "read_regular", fail)
+    known.refresh()
+    assert known.check("Bearer s3cret") == "alice"
+    monkeypatch.setattr(tokens, "read_regular", read)
+    known.refresh()  # nothing about the file has changed since
+    assert refused(known, "Bearer s3cret")
+    assert known.check("Bearer rotated") == "bob"
 
 
-def test_the_file_is_looked_at_once_a_second(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_are_not_known_when_nobody_looks_at_the_file_any_more(file: Path, clock: Clock) -> None:
     known = Tokens.read(file)
-    time = tokens.monotonic()
-    looks: list[Path] = []
-    monkeypatch.setattr(tokens, "_stamp", looks.append)
-    monkeypatch.setattr(tokens, "monotonic", lambda: time)
-    for _ in range(100):
+    clock.now += tokens.GRACE_S + 1  # the thread hangs in a file system, or has ended
+    with pytest.raises(TokensUnknown):
         known.check("Bearer s3cret")
-    assert looks == []
-    time += 1.01
-    for _ in range(100):
-        known.check("Bearer s3cret")
-    assert len(looks) == 1
+
+
+def test_a_thread_looks_at_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "LOOK_S", 0.01)
+    known = Tokens.read(file)
+    known.start()
+    new = file.with_name("new")
+    new.write_text(line("rotated", "bob"))
+    new.replace(file)
+    wait_until(lambda: len(known._known) == 1)
+    known.close()
+    assert known.check("Bearer rotated") == "bob"
 
 
 @pytest.mark.parametrize("content", ["", "# none", "s3cret", "g" * 64, "0" * 63, "0" * 64 + " two words"])
@@ -189,3 +262,18 @@ def test_a_made_token_lets_in(tmp_path: Path) -> None:
 def test_a_name_that_would_break_the_file_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="is no name"):
         make_token(name)
+
+
+def test_readiness_and_requests_tell_that_the_tokens_are_not_known(file: Path, clock: Clock, make_app: App) -> None:
+    app = make_app(tokens=str(file))
+    client, header = TestClient(app), {"authorization": "Bearer s3cret"}
+    assert client.get("/v1/model", headers=header).status_code == 200
+    assert client.get("/readyz").json()["status"] == "ready"
+    clock.now += tokens.GRACE_S + 1
+    response = client.get("/v1/model", headers=header)
+    assert problem(response, 503)["code"] == "tokens_unknown"
+    assert response.headers["retry-after"] == f"{tokens.RETRY_S:.0f}"
+    ready = client.get("/readyz")
+    assert (ready.status_code, ready.json()["status"]) == (503, "no_tokens")
+    app.state.service.tokens.refresh()
+    assert client.get("/v1/model", headers=header).status_code == 200

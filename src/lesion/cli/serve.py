@@ -45,26 +45,27 @@ def serve(
     Example: lesion serve --port 8000, then curl -F file=@lesion.jpg localhost:8000/v1/predict
     """
     from lesion.cli.settings import merge
-    from lesion.serve.logs import set_up_logs
-    from lesion.serve.settings import check_settings
+    from lesion.serve.signals import hang_ups
 
     if new_token is not None:
         print_token(new_token)
         return
-    flags = {"serve.host": host, "serve.port": port, "serve.canary": canary, "serve.shadow": shadow}
-    merged = merge(overrides, config, env, flags)
-    settings = merged.serve
-    check_settings(settings)
-    set_up_logs(settings.log)
-    start(settings, partial(build, model=model, runs=runs, store=merged.tracking.store), as_json)
+    with hang_ups(let_in=False):  # until there is a handler
+        flags = {"serve.host": host, "serve.port": port, "serve.canary": canary, "serve.shadow": shadow}
+        merged = merge(overrides, config, env, flags)
+        start(merged.serve, partial(build, model=model, runs=runs, store=merged.tracking.store), as_json)
 
 
 def start(settings: "ServeConfig", make: "Callable[[ServeConfig], FastAPI]", as_json: bool) -> None:
     """Listen and serve until a signal, in this process or in several."""
     from lesion.cli.render import show
     from lesion.records import ServeReport
+    from lesion.serve.logs import set_up_logs
     from lesion.serve.process import listen, run_server, url_of
+    from lesion.serve.settings import check_settings
 
+    check_settings(settings)
+    set_up_logs(settings.log)
     app = make(settings) if settings.workers == 1 else None
     with listen(settings.host, settings.port) as listener:
         url = url_of(listener, bool(settings.certificate))

@@ -13,7 +13,7 @@ class ServeConfig:
     """Address to listen on; the default is reached from this machine only."""
     port: int = knob(8000, at_least=0, at_most=65535)
     """TCP port; 0 takes a free one."""
-    threads: int = knob(0, at_least=0)
+    threads: int = knob(0, at_least=0, at_most=1024)
     """Images that are worked on at once, and threads for a lone one; 0 means as many as this process may use."""
     workers: int = knob(1, at_least=1, at_most=64)
     """Processes that listen on the port, each with its own model, queue and share of the threads."""
@@ -37,9 +37,9 @@ class ServeConfig:
     """File with the SHA-256 of one token per line; read again when it changes. null means that anyone may ask."""
     open: bool = False
     """Listen beyond this machine without tokens."""
-    rate: float = knob(0.0, at_least=0)
+    rate: float = knob(0.0, at_least=0, at_most=1e6)
     """Images a client may send per minute; 0 means no limit."""
-    burst: int = knob(30, at_least=1)
+    burst: int = knob(30, at_least=1, at_most=1_000_000)
     """Images a client may send at once before `rate` holds."""
     redis: str | None = None
     """redis://HOST:PORT/N that several servers count `rate` in; null counts in this process."""
@@ -57,7 +57,7 @@ class ServeConfig:
     """PEM file of the Ed25519 public key that every model must be signed with; null takes unsigned ones, too."""
     traces: str | None = None
     """http://HOST:4318 of an OpenTelemetry collector that every request is told to; null tells none."""
-    watch_s: float = knob(2.0, at_least=0)
+    watch_s: float = knob(2.0, at_least=0, at_most=86_400)
     """Seconds between two looks at the model file or its alias; 0 looks on SIGHUP only."""
     canary: str | None = None
     """NAME@ALIAS=SHARE or FILE=SHARE: another model that answers this share of the requests."""
@@ -69,7 +69,7 @@ class ServeConfig:
     """SQLite file or postgresql:// URL that every answer is written to, without its image; null writes none."""
     drift_window: int = knob(500, at_least=50, at_most=100000)
     """Latest images that are compared with the model's reference."""
-    drift_alert: float = knob(0.25, above=0)
+    drift_alert: float = knob(0.25, above=0, at_most=1000)
     """Population stability index from which a distribution counts as drifted."""
     page: bool = True
     """Serve the page at /."""

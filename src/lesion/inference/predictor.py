@@ -26,6 +26,7 @@ Source = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 LOGITS, CHECKS, MAPS = "logits", "checks", "maps"
+FATAL = 4  # to onnxruntime; what it says goes straight to stderr, which in a server may be a pipe that nobody reads
 KEPT = 64 * 2**20  # bytes of freed memory: what a batch of photographs takes
 
 
@@ -83,6 +84,11 @@ class Predictor:
         """name@sha of the file that answers."""
         return self.artifact.identity
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU runs the model; without one, onnxruntime for GPUs falls back to the CPU."""
+        return "CUDAExecutionProvider" in self._session.get_providers()
+
     def run_self_test(self) -> float:
         """How far a probability of the drawn test image is from the one recorded at export; also warms up.
 
@@ -99,6 +105,13 @@ class Predictor:
                 hint="export the model again on this machine, or use the fp32 file",
             )
         return difference
+
+    @staticmethod
+    def make_options() -> ort.RunOptions:
+        """Options for one `run`, which another thread can end."""
+        options = ort.RunOptions()
+        options.log_severity_level = FATAL
+        return options
 
     def run(self, pixels: Pixels, maps: bool = False, options: ort.RunOptions | None = None) -> Answers:
         """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too.
@@ -212,7 +225,7 @@ def _start_session(graph: bytes, threads: int) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or usable_cpus()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: warnings about the graph are for whoever exported it
+    options.log_severity_level = FATAL  # warnings are for whoever exported the graph, and errors are raised
     try:
         return ort.InferenceSession(graph, options, providers=_providers())
     except Exception as error:  # onnxruntime raises a class of its own per failure

@@ -1,11 +1,13 @@
 """The HTTP face of a model file."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -27,14 +29,19 @@ from lesion.serve.problems import answer_error, answer_http_error
 from lesion.serve.reload import Reloader
 from lesion.serve.service import Service
 from lesion.serve.shadow import Shadow
-from lesion.serve.slot import Slot, on_gpu
+from lesion.serve.slot import Slot
 from lesion.serve.static import Page
 from lesion.serve.tokens import Tokens
 from lesion.serve.tracing import open_tracing
 from lesion.serve.uploads import Intake
+from lesion.serve.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from lesion.serve.journal import Journal
+
+log = logging.getLogger(__name__)
+OVERRUN_S = 5.0  # that a step may take beyond `serve.deadline_s`, before its thread is given up
+CLOSE_S = 2.0  # to write what waits for the journal, at the end
 
 
 def create_app(slot: Slot, settings: ServeConfig, reloader: Reloader | None = None) -> FastAPI:
@@ -86,8 +93,10 @@ def open_service(slot: Slot, settings: ServeConfig, reloader: Reloader | None) -
     logging.getLogger("PIL").setLevel(logging.INFO)  # below, it shows what stands in an image's metadata
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of what clients send wrong
     threads = settings.threads or usable_cpus()
-    pipeline = Pipeline(threads, 1 if on_gpu() else threads, settings.max_batch)
     metrics, journal = Metrics(), _open_journal(settings.journal)
+    watchdog, limit_s = Watchdog(metrics.count_overrun), settings.deadline_s + OVERRUN_S
+    lanes = 1 if slot.pick().wide.on_gpu else threads
+    pipeline = Pipeline(threads, lanes, settings.max_batch, limit_s, watchdog, metrics.show_queue)
     return Service(
         settings=settings,
         slot=slot,
@@ -99,8 +108,9 @@ def open_service(slot: Slot, settings: ServeConfig, reloader: Reloader | None) -
         tokens=Tokens.read(Path(settings.tokens)) if settings.tokens else None,
         journal=journal,
         tracing=open_tracing(settings.traces),
-        shadow=Shadow(slot, pipeline, metrics, journal),
+        shadow=Shadow(slot, pipeline, metrics, journal, limit_s, watchdog),
         reloader=reloader,
+        watchdog=watchdog,
     )
 
 
@@ -115,13 +125,29 @@ def _open_journal(url: str | None) -> "Journal | None":
 @asynccontextmanager
 async def _live(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
+    asyncio.get_running_loop().set_exception_handler(_report)
+    if service.tokens:
+        service.tokens.start()
     if service.reloader:
-        service.reloader.start(service.metrics.count_reload)
+        service.reloader.start(service.metrics.count_reload, service.watchdog)
     yield
+    if service.tokens:
+        service.tokens.close()
     if service.reloader:
         service.reloader.close()
     service.pipeline.close()
+    service.watchdog.close()
+    if service.journal:
+        left_s = CLOSE_S if service.end_by is None else service.end_by - monotonic()
+        service.journal.close(max(0.1, min(CLOSE_S, left_s)))
     service.tracing.close()
     await service.limiter.close()
-    if service.journal:
-        service.journal.close()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong in the event loop outside any request; its own lines show objects, each time others."""
+    error = context.get("exception")
+    if isinstance(error, OSError):  # such as no file descriptor for another connection
+        log.error("event loop: %s: %s", context["message"], error.strerror or error)
+    else:
+        log.error("event loop: %s", context["message"], exc_info=error)

@@ -85,6 +85,7 @@ class Journal:
         self._lock = Lock()
         self._closing = Event()
         self._ended, self._next_line = False, 0.0
+        self._told = 0  # of the dropped entries, those that a line of the log has told
         self._thread = Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -111,6 +112,9 @@ class Journal:
         if lost := self.recorded - self.written - self.dropped:
             self._next_line = 0.0
             self._drop(lost, "the server stops")
+        elif self.dropped > self._told:
+            self._next_line = 0.0
+            self._drop(0, "the last ones since the line before")
 
     def _run(self) -> None:
         while batch := self._collect():
@@ -145,6 +149,7 @@ class Journal:
                 if last or not isinstance(error.__cause__, OperationalError | InterfaceError):
                     self._drop(len(batch), redact(brief(error)))
                     return
+                self._reopen()
                 self._complain(f"the journal waits: {redact(brief(error))}")
             self._closing.wait(pause)
             pause = min(2 * pause, PAUSES_S[1])
@@ -157,15 +162,26 @@ class Journal:
         with self._lock:
             self.written += len(batch)
 
+    def _reopen(self) -> None:
+        """Let the next try open the database anew, and make it again if it was moved or deleted."""
+        if self._engine is not None:
+            with suppress(Exception):
+                self._engine.dispose()
+            self._engine = None
+
     def _drop(self, entries: int, reason: str) -> None:
         with self._lock:
             self.dropped += entries
-        self._complain(f"the journal dropped entries, {self.dropped} by now: {reason}")
+        if self._complain(f"the journal dropped entries, {self.dropped} by now: {reason}"):
+            self._told = self.dropped
 
-    def _complain(self, line: str) -> None:
-        if monotonic() >= self._next_line:
-            self._next_line = monotonic() + QUIET_S
-            log.warning(line)
+    def _complain(self, line: str) -> bool:
+        """Log a line unless there was one a short time ago; whether it did."""
+        if monotonic() < self._next_line:
+            return False
+        self._next_line = monotonic() + QUIET_S
+        log.warning("%s", line)
+        return True
 
 
 def _to_row(

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from array import array
 from collections import OrderedDict
 from contextlib import suppress
@@ -152,11 +153,14 @@ class SharedLimiter:
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 found = await self._script([f"lesion:images:{client}"], [images, self._local.rate, self._local.burst])
+            wait_s = float(found)
+            if not (math.isfinite(wait_s) and wait_s >= 0):
+                raise ValueError("its answer is no number of seconds")
         except Exception as error:  # whatever it is: a limit that cannot be counted is no reason to fail a request
             self._complain(error)
             return self._local.count(client, images, now)
         self._recover()
-        return float(found)
+        return wait_s
 
     def _complain(self, error: Exception) -> None:
         now = monotonic()
@@ -171,6 +175,7 @@ class SharedLimiter:
         self._down, self._told, self._next_try = False, False, 0.0
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, for which it waits no longer than TIMEOUT_S."""
         with suppress(Exception):
-            await self._redis.aclose()
+            async with asyncio.timeout(TIMEOUT_S):
+                await self._redis.aclose()

@@ -3,18 +3,20 @@
 What a client chose is cut short and escaped. Images, their names and their metadata are not for the log.
 """
 
-import hashlib
 import json
 import logging
 import math
 import re
 import traceback
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+from lesion.escape import to_terminal
 from lesion.redaction import redact
+from lesion.serve.logwriter import LineHandler
 
 ACCESS = logging.getLogger("lesion.access")
 MESSAGE, FIELD, TRACE = 2000, 200, 8000  # characters at most
@@ -23,10 +25,33 @@ _PLAIN = re.compile(r"[A-Za-z0-9._,:;/{}@+*-]+")
 
 
 def set_up_logs(form: str) -> None:
-    """Give all lines of this process the `form` "text" or "json", and send other packages' to where lesion's go."""
+    """Give all lines of this process the `form` "text" or "json", and send other packages' to where lesion's go.
+
+    From now on a thread writes the lines, so that nothing waits for a reader of the log, and of each kind of line
+    besides one per request there are few per minute. Warnings of Python are lines, too; those of the image decoder are
+    not logged: they show what stands in an image's metadata.
+    """
+    ours, root = logging.getLogger("lesion"), logging.getLogger()
+    handlers = [_queue_lines(each) for each in ours.handlers]
+    for each in handlers:
+        each.setFormatter(JsonLines() if form == "json" else TextLines())
+    ours.handlers = handlers
+    root.handlers = [each for each in root.handlers if not isinstance(each, LineHandler)] + handlers
+    logging.captureWarnings(True)
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # leaves nothing behind, whatever the text, unlike "once"
+
+
+def flush_logs(seconds: float) -> None:
+    """Wait until the lines so far are written, for at most so many seconds for each handler."""
     for handler in logging.getLogger("lesion").handlers:
-        handler.setFormatter(JsonLines() if form == "json" else TextLines())
-        logging.getLogger().addHandler(handler)
+        if isinstance(handler, LineHandler):
+            handler.flush(seconds)
+
+
+def _queue_lines(handler: logging.Handler) -> logging.Handler:
+    if type(handler) is not logging.StreamHandler:
+        return handler
+    return LineHandler(handler.stream, frozenset({ACCESS.name}))
 
 
 def log_access(
@@ -68,13 +93,6 @@ def choose_request_id(header: str | None) -> str:
     return header if header and _REQUEST.fullmatch(header) else uuid4().hex
 
 
-def describe_name(name: str | None) -> str | None:
-    """A stand-in for the name of a file, which may name a patient: the start of its SHA-256, and its length."""
-    if name is None:
-        return None
-    return f"{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}/{len(name)}"
-
-
 class JsonLines(logging.Formatter):
     """One JSON object per line, in ASCII: time, level, logger, message, the fields of the record, error."""
 
@@ -90,7 +108,7 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record; `extra={"fields": {...}}` gives it fields."""
-        words = [_time(record), record.levelname.lower(), _escape(_message(record))]
+        words = [_time(record), record.levelname.lower(), to_terminal(_message(record))]
         words += [f"{key}={_quote(value)}" for key, value in _fields(record).items() if value is not None]
         return " ".join(words + ([_quote(_trace(record))] if record.exc_info else []))
 
@@ -100,7 +118,7 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _message(record: logging.LogRecord) -> str:
-    return str(redact(_cut(record.getMessage(), MESSAGE)))
+    return str(redact(_cut(record.getMessage().rstrip("\n"), MESSAGE)))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -128,8 +146,3 @@ def _cut(text: str, most: int) -> str:
 def _quote(value: object) -> str:
     text = str(value)
     return text if _PLAIN.fullmatch(text) else json.dumps(text)
-
-
-def _escape(text: str) -> str:
-    """The text without line ends, terminal sequences, and characters that turn or hide what follows."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from lesion.records import Prediction
 
 ROUTES = (
-    "/", "/predict", "/predict/batch", "/model", "/drift", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs",
-    "/static/{name}",
+    "/", "/predict", "/predict/batch", "/model", "/drift", "/livez", "/readyz", "/metrics", "/openapi.json",
+    "/page/{name}",
 )  # fmt: skip
 """The routes that are told apart; with /v1 before them they are the same."""
 METHODS = ("GET", "POST")
@@ -70,6 +70,9 @@ class Metrics(Collector):
             "lesion_model_failures_total", "Images a model had no answer for", ("role",), registry=registry
         )
         self._reloads = Counter("lesion_reloads_total", "Changes of the model", ("result",), registry=registry)
+        self._overruns = Counter(
+            "lesion_overruns_total", "Threads that were given up because they hang", ("stage",), registry=registry
+        )
 
     def count_request(self, route: str | None, method: str, status: int) -> None:
         """A request was answered. `route` is the template that matched, None when none did."""
@@ -105,13 +108,17 @@ class Metrics(Collector):
             for flag in prediction.flags:
                 self._of(self._flags, self._bound("flag", flag)).inc()
 
-    def count_failure(self, role: str = "live") -> None:
-        """A model had no answer for an image."""
-        self._failures.labels(role).inc()
+    def count_failure(self, role: str = "live", images: int = 1) -> None:
+        """Count images that a model had no answer for."""
+        self._failures.labels(role).inc(images)
 
-    def count_reload(self, done: bool) -> None:
-        """Another model was loaded, or refused and the old one kept."""
-        self._reloads.labels("done" if done else "refused").inc()
+    def count_reload(self, result: str) -> None:
+        """Count a change of the model: "done", "refused" for what it is, or "failed" because of a passing error."""
+        self._reloads.labels(result).inc()
+
+    def count_overrun(self, stage: str) -> None:
+        """Count a thread that was given up, in the stage "decode", "infer", "shadow" or "reload"."""
+        self._overruns.labels(stage).inc()
 
     def show_models(self, models: Mapping[str, str]) -> None:
         """Which model, as name@sha, has which role."""

@@ -94,7 +94,9 @@ SCHEMAS: Schema = {
         "type title status code request_id",
         type=TEXT, title=TEXT, status=COUNT, code=TEXT, detail=TEXT, hint=TEXT, request_id=TEXT,
     ),
-    "Status": _object("status", status={"enum": ["live", "ready", "busy", "draining"]}, model=TEXT),
+    "Status": _object(
+        "status", status={"enum": ["live", "ready", "busy", "draining", "stuck", "no_tokens"]}, model=TEXT
+    ),
     "Model": _object(
         "model name digest format labels malignant preprocess temperature threshold conformal checks provenance notice",
         model=TEXT, name=TEXT, digest=TEXT, format=COUNT, labels={"type": "array", "items": TEXT},

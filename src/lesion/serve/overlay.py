@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from lesion.errors import CheckFailed
+
 FOR, AGAINST = (213, 94, 0), (0, 114, 178)  # malignant, benign; told apart by the colour-blind (Okabe & Ito 2008)
 STRONGEST = 0.75  # opacity
 
@@ -23,7 +25,14 @@ class Explanation:
 
 
 def explain(heat: npt.NDArray[np.float32], side: int) -> Explanation:
-    """The explanation for a heat map (h, w), its overlay `side` pixels wide and high."""
+    """The explanation for a heat map (h, w), its overlay `side` pixels wide and high.
+
+    Raises CheckFailed when a value of the heat map is not finite: neither JSON nor a picture could show it.
+    """
+    if not np.isfinite(heat).all():
+        raise CheckFailed(
+            "the model has no heat map for the image: a value is not finite", hint="export the model again"
+        )
     grid = [[round(float(value), 5) for value in row] for row in heat]
     return Explanation(grid, f"data:image/png;base64,{base64.b64encode(_draw(heat, side)).decode()}")
 

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import asdict, fields
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeGuard
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from lesion.errors import ImageError, Overloaded, brief
+from lesion.errors import CheckFailed, ImageError, Overloaded, brief
 from lesion.records import SCHEMA, Prediction
 from lesion.serve.admission import TooLate
 from lesion.serve.clients import header
@@ -25,6 +25,7 @@ from lesion.taxonomy import MALIGNANT
 log = logging.getLogger(__name__)
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 FIELDS = tuple(field.name for field in fields(Prediction))
+Refusal = ImageError | CheckFailed
 SWITCH = {None: False, "0": False, "false": False, "1": True, "true": True}
 
 
@@ -41,25 +42,26 @@ class Predictions:
         `lesion predict --json`; with `explain=1` it has a heat map, too.
         """
         ((_, outcome),) = await self._ask(request, most=1)
-        if isinstance(outcome, ImageError):
+        if not isinstance(outcome, Outcome):
             raise outcome
         return _respond(_describe(outcome))
 
     async def predict_batch(self, request: Request) -> Response:
         """Classify several JPEGs or PNGs, each sent as a multipart field `file`.
 
-        Those that cannot be used are listed under `refused`, and do not keep the others from their answers.
+        Those that cannot be used, and those that the model has no answer for, are listed under `refused`; the others
+        are answered all the same.
         """
         pairs = await self._ask(request, most=self.service.settings.max_images)
         answered = [_describe(outcome) for _, outcome in pairs if isinstance(outcome, Outcome)]
         refused = [
-            {"index": index, "source": upload.name, "code": code_of(error), "detail": error.message, "hint": error.hint}
+            {"index": index, "source": upload.name, **_describe_refusal(error)}
             for index, (upload, error) in enumerate(pairs)
-            if isinstance(error, ImageError)
+            if not isinstance(error, Outcome)
         ]
         return _respond({"schema": SCHEMA, "predictions": answered, "refused": refused})
 
-    async def _ask(self, request: Request, most: int) -> list[tuple[Upload, Outcome | ImageError]]:
+    async def _ask(self, request: Request, most: int) -> list[tuple[Upload, Outcome | Refusal]]:
         service, scope, began = self.service, request.scope, perf_counter()
         service.authorize(request)
         explain = SWITCH.get(request.query_params.get("explain"))
@@ -93,14 +95,17 @@ class Predictions:
         """The live model where the canary has no answer; else the error goes on."""
         if serving.role != CANARY or isinstance(error, Overloaded | ClientDisconnect):
             raise error
-        self.service.metrics.count_failure(CANARY)
         log.warning("the canary %s has no answer, the live model stands in: %s", serving.identity, brief(error))
         return self.service.slot.pick()
 
     async def _work(
         self, uploads: Sequence[Upload], serving: Serving, explain: bool, receive: Receive
-    ) -> list[Outcome | ImageError]:
-        """The outcomes in order; TooLate or ClientDisconnect as soon as there is no use in going on."""
+    ) -> list[Outcome | Refusal]:
+        """The outcomes in order; TooLate or ClientDisconnect as soon as there is no use in going on.
+
+        Where the model answers only some of the images, the others have a CheckFailed; it is raised for a canary, or
+        when the model answers none.
+        """
         loop = asyncio.get_running_loop()
         jobs = [Job(each.content, each.name, serving, explain, loop.create_future()) for each in uploads]
         self.service.pipeline.submit(jobs)
@@ -111,15 +116,22 @@ class Predictions:
         finally:
             late.cancel()
             gone.cancel()
-        return [_require_usable(each) for each in outcomes]
+        failed = [each for each in outcomes if _is_failure(each)]
+        if failed:
+            self.service.metrics.count_failure(serving.role, len(failed))
+            if serving.role == CANARY or not any(isinstance(each, Outcome) for each in outcomes):
+                raise failed[0]
+        return [_require_known(each) for each in outcomes]
 
     def _record(
-        self, outcomes: Sequence[Outcome | ImageError], serving: Serving, state: MutableMapping[str, Any], began: float
+        self, outcomes: Sequence[Outcome | Refusal], serving: Serving, state: MutableMapping[str, Any], began: float
     ) -> None:
         metrics, journal, seconds = self.service.metrics, self.service.journal, perf_counter() - began
         metrics.time_stage("total", seconds, serving.role)
         for outcome in outcomes:
-            if isinstance(outcome, ImageError):
+            if not isinstance(outcome, Outcome):
+                if isinstance(outcome, CheckFailed):
+                    log.error("%s: %s", state["request_id"], outcome.message)
                 continue
             for stage, (start, end) in outcome.stages.items():
                 metrics.time_stage(stage, end - start, serving.role)
@@ -147,13 +159,24 @@ def _expire(jobs: Sequence[Job]) -> None:
             job.future.set_exception(TooLate("no answer in time", hint="ask again later"))
 
 
-def _require_usable(outcome: Outcome | BaseException) -> Outcome | ImageError:
-    """The outcome, or what is wrong with the image; raises what is wrong with anything else."""
+def _is_failure(outcome: Outcome | BaseException) -> TypeGuard[Exception]:
+    """Whether the model, or the server around it, failed at the image."""
+    return isinstance(outcome, Exception) and not isinstance(outcome, ImageError | Overloaded)
+
+
+def _require_known(outcome: Outcome | BaseException) -> Outcome | Refusal:
+    """The outcome, or why this image alone has none; raises what concerns the whole request."""
     if isinstance(outcome, asyncio.CancelledError):
         raise ClientDisconnect
-    if isinstance(outcome, BaseException) and not isinstance(outcome, ImageError):
+    if isinstance(outcome, BaseException) and not isinstance(outcome, Refusal):
         raise outcome
     return outcome
+
+
+def _describe_refusal(error: Refusal) -> dict[str, str]:
+    if isinstance(error, CheckFailed):  # its message is for the log
+        return {"code": code_of(error), "detail": "the model has no answer for the image", "hint": ""}
+    return {"code": code_of(error), "detail": error.message, "hint": error.hint}
 
 
 def _describe(outcome: Outcome) -> dict[str, Any]:

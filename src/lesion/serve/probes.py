@@ -24,9 +24,19 @@ class Probes:
 
     async def readyz(self, request: Request) -> Response:
         """The model is loaded, has passed its self-test, and another image would be let in; else 503."""
-        gate = self.service.gate
-        status = "ready" if gate.is_open else "draining" if gate.draining else "busy"
-        return _respond({"status": status, "model": self.service.slot.pick().identity}, 200 if gate.is_open else 503)
+        status = self._status()
+        code = 200 if status == "ready" else 503
+        return _respond({"status": status, "model": self.service.slot.pick().identity}, code)
+
+    def _status(self) -> str:
+        gate, tokens = self.service.gate, self.service.tokens
+        if gate.draining:
+            return "draining"
+        if gate.is_stuck:
+            return "stuck"
+        if tokens is not None and not tokens.are_known:
+            return "no_tokens"
+        return "ready" if gate.is_open else "busy"
 
     async def model(self, request: Request) -> Response:
         """What the model that answers says about itself."""
@@ -42,7 +52,6 @@ class Probes:
         """What Prometheus asks for."""
         self.service.authorize(request)
         service, serving = self.service, self.service.slot.pick()
-        service.metrics.show_queue(service.pipeline.load)
         service.metrics.show_models(service.slot.identities)
         service.metrics.show_drift(serving.drift.report())
         if service.journal:

@@ -15,10 +15,13 @@ from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
 from lesion.serve.connection import Connection
 from lesion.serve.door import Door
+from lesion.serve.ending import Ending
 from lesion.serve.service import Service
+from lesion.serve.signals import hang_ups
 
 LOOK_S = 0.5  # between two looks at the connections
-BACKLOG = 2048
+BACKLOG = 2048  # connections that the kernel holds until they are accepted
+ACCEPTS = 64  # connections accepted in one turn of the event loop; asyncio repeats a failing accept as often
 SWITCH_S = 1e-4  # a thread that is back from the network lets the others wait no longer for the interpreter
 
 
@@ -27,6 +30,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, settings: ServeConfig) -> None:
         self._service: Service = app.state.service
+        self.ending = Ending(self._service)
         self._door = Door(self._service)
         config = uvicorn.Config(
             app,
@@ -47,6 +51,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """A signal asks to stop: from now on nobody is let in. A second one asks not to wait."""
+        self.ending.begin(130 if sig == signal.SIGINT else 0)
         self._service.gate.draining = True
         if self.should_exit:
             self.force_exit = True
@@ -70,10 +75,12 @@ class Server(uvicorn.Server):
             app_state=self.lifespan.state,
         )
         bind = partial(
-            asyncio.get_running_loop().create_server, make, ssl=secure, backlog=BACKLOG,
+            asyncio.get_running_loop().create_server, make, ssl=secure, backlog=ACCEPTS,
             ssl_handshake_timeout=settings.receive_s / 2 if secure else None,
         )  # fmt: skip
         self.servers = [await bind(sock=each) for each in sockets or []]
+        for each in sockets or []:
+            each.listen(BACKLOG)  # asyncio has set it to ACCEPTS
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -138,11 +145,23 @@ def url_of(listener: socket.socket, secure: bool = False) -> str:
 
 
 def run_server(app: FastAPI, listener: socket.socket, settings: ServeConfig) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is in flight."""
+    """Serve until SIGINT, which raises KeyboardInterrupt, or SIGTERM, then finish what is in flight.
+
+    Where threads hang, the process ends here: with 0 after SIGTERM, 130 after SIGINT, or `ending.STUCK_CODE`.
+    """
     sys.setswitchinterval(SWITCH_S)
-    # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    reloader = app.state.service.reloader
-    if reloader and sys.platform != "win32":
-        signal.signal(signal.SIGHUP, lambda *_: reloader.ask())
-    Server(app, settings).run(sockets=[listener])
+    server, service = Server(app, settings), app.state.service
+    handlers: dict[signal.Signals, Any] = {
+        # uvicorn shuts down in order and then raises the signal again, which would count as a crash.
+        signal.SIGTERM: lambda *_: sys.exit(0)
+    }
+    if sys.platform != "win32":
+        handlers[signal.SIGHUP] = lambda *_: service.reloader and service.reloader.ask()
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        with hang_ups(let_in=True):
+            server.run(sockets=[listener])
+    finally:
+        server.ending.finish()
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,17 +1,19 @@
 """Models that change while the server answers: looked for, tried, exchanged; what is no good changes nothing."""
 
 import ctypes
+import errno
 import logging
 import sys
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
+from time import monotonic
 from weakref import ref
 
 from lesion.config.serving import ServeConfig
-from lesion.errors import ArtifactError, LesionError, brief
+from lesion.errors import ArtifactError, LesionError, OutOfMemory, OutputError, RemoteError, StoreError, brief
 from lesion.inference.predictor import Predictor
 from lesion.inference.threads import usable_cpus
 from lesion.manifest import Manifest
@@ -19,9 +21,13 @@ from lesion.serve.canary import split_canary
 from lesion.serve.slot import CANARY, LIVE, SHADOW, Serving, Slot
 from lesion.serve.sources import Source
 from lesion.serve.trial import try_out
+from lesion.serve.watchdog import Step, Watchdog
 
 log = logging.getLogger(__name__)
-SOON_S = 1.0  # between two looks while a model leaves
+SOON_S = 1.0  # between two looks while a model leaves, and before the first retry without `watch_s`
+PAUSE_S = 60.0  # between two tries after an error that may pass, at most
+LIMIT_S = 900.0  # of one look with all that follows: a slow download, then a trial on a busy machine
+OF_THE_FILE = {errno.EFBIG, errno.EINVAL, errno.EISDIR}  # too large, not a regular one, a folder
 
 
 @dataclass(slots=True)
@@ -31,7 +37,19 @@ class Watch:
     role: str
     source: Source
     seen: Hashable
-    """What `source.look` said before a model was last taken from there, or refused."""
+    """What `source.look` said before a model was last taken from there, or refused for what it is."""
+    pause_s: float = 0.0
+    """After a passing error: seconds until the next try, doubled from one to the next; 0 without one."""
+    next_try: float = 0.0
+    """When that is, in seconds of `monotonic`."""
+
+
+@dataclass(slots=True, eq=False)
+class Look(Step):
+    """One look at a source by the thread that does it."""
+
+    is_over: bool = False
+    is_lost: bool = False
 
 
 def open_models(settings: ServeConfig, live: Source, find: Callable[[str], Source]) -> tuple[Slot, "Reloader"]:
@@ -59,63 +77,118 @@ class Reloader:
     """A thread that looks at the sources every `watch_s` seconds, and at once when asked to.
 
     A model that cannot be used leaves the live one as it is; a canary or a shadow is off until there is a good one.
-    It is tried again when its source has changed, or when asked to.
+    It is tried again when its source has changed, or when asked to. After an error that may pass, such as too many open
+    files or a registry that is away, every model stays, and the source is tried again after pauses of up to PAUSE_S.
     """
 
     def __init__(self, slot: Slot, watches: Sequence[Watch], settings: ServeConfig) -> None:
         self._slot, self._watches, self._settings = slot, watches, settings
         self._asked: SimpleQueue[bool] = SimpleQueue()  # True: look now; False: end
         self._leaving: list[ref[Predictor]] = []  # models that a request may still use
+        self._count: Callable[[str], None] = lambda result: None
+        self._watchdog = Watchdog()
+        self._limit_s = LIMIT_S
+        self._lock = Lock()
+        self._threads: list[Thread] = []
 
-    def start(self, count: Callable[[bool], None]) -> None:
-        """Begin; `count` is told of each change, whether it was done or refused."""
-        Thread(target=self._run, args=(count,), name="reload", daemon=True).start()
+    def start(self, count: Callable[[str], None], watchdog: Watchdog) -> None:
+        """Begin.
+
+        Args:
+            count: Told of each change: "done", "refused", or "failed" for an error that may pass.
+            watchdog: Has another thread take over from one that hangs in a look.
+        """
+        self._count, self._watchdog = count, watchdog
+        self._go_on()
 
     def ask(self) -> None:
-        """Look at all sources now, also at what was refused before. May be called by a signal handler."""
-        self._asked.put(True)
+        """Look at all sources soon, also at what was refused before. May be called by a signal handler."""
+        if self._asked.empty():  # several before the next look are one
+            self._asked.put(True)
 
     def close(self) -> None:
         """Look no more."""
         self._asked.put(False)
 
-    def _run(self, count: Callable[[bool], None]) -> None:
+    def join(self, seconds: float) -> bool:
+        """Whether all threads have ended, for which it waits so long."""
+        end = monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(0.0, end - monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _go_on(self) -> None:
+        thread = Thread(target=self._run, name="reload", daemon=True)
+        thread.start()
+        self._threads = [*(each for each in self._threads if each.is_alive()), thread]
+
+    def _run(self) -> None:
         asked = False
         while True:
             for watch in self._watches:
-                self._look(watch, asked, count)
-            every = self._settings.watch_s or None
+                if not self._look(watch, asked):
+                    return
             try:
-                asked = self._asked.get(timeout=min(every or SOON_S, SOON_S) if self._leaving else every)
+                asked = self._asked.get(timeout=self._pause())
             except Empty:
                 asked = False
             else:
-                if not asked:
+                if not (asked and self._merge()):
                     return
             if self._leaving and not any(each() for each in self._leaving):
                 self._leaving.clear()
                 _give_memory_back()
 
-    def _look(self, watch: Watch, asked: bool, count: Callable[[bool], None]) -> None:
+    def _pause(self) -> float | None:
+        """Seconds until the next look; None when only a signal leads to one."""
+        every = [self._settings.watch_s] if self._settings.watch_s else []
+        every += [SOON_S] if self._leaving else []
+        every += [max(0.0, watch.next_try - monotonic()) for watch in self._watches if watch.pause_s]
+        return min(every, default=None)
+
+    def _merge(self) -> bool:
+        """Let the next look do for all that asked by now; False when the thread is to end."""
+        with suppress(Empty):
+            while self._asked.get_nowait():
+                pass
+            return False
+        return True
+
+    def _look(self, watch: Watch, asked: bool) -> bool:
+        """Look at a source if it is time to; False when that took too long, and another thread took over."""
+        if not asked and (monotonic() < watch.next_try if watch.pause_s else not self._settings.watch_s):
+            return True
+        look = Look("reload", self._limit_s, self._give_up)
+        self._watchdog.begin(look)
         try:
-            seen = watch.source.look()
-        except LesionError as error:  # the registry is away; that says nothing about the model
-            if watch.seen != (seen := error.message) or asked:
-                log.warning("the %s model stays, nobody knows of another: %s", watch.role, seen)
-            watch.seen = seen
-            return
+            self._take(watch, asked, look)
+        except Exception as error:  # whatever it is, it must not end the thread
+            self._retry(watch, error, look)
+        return self._return(look)
+
+    def _take(self, watch: Watch, asked: bool, look: Look) -> None:
+        """Exchange the model when its source has another one; what is wrong with that one is noted, else it raises."""
+        seen = watch.source.look()
         if seen == watch.seen and not asked:
+            self._recover(watch)
             return
-        watch.seen = seen
         try:
             serving = self._load(watch)
-        except Exception as error:  # whatever it is, it must not end the thread
+        except Exception as error:
+            if look.is_lost or _may_pass(error, seen):
+                raise
+            watch.seen, watch.pause_s = seen, 0.0
             self._refuse(watch.role, error)
-            count(False)
-        else:
+            self._count("refused")
+            return
+        with self._lock:
+            if look.is_lost:
+                return
+            watch.seen = seen
             if serving is not None:
                 self._exchange(serving)
-                count(True)
+                self._count("done")
+        self._recover(watch)
 
     def _load(self, watch: Watch) -> Serving | None:
         """The model that is there now, ready to answer; None when it is the one that answers already."""
@@ -126,6 +199,38 @@ class Reloader:
         try_out(artifact, self._settings.threads or usable_cpus())
         return Serving.start(artifact, self._settings, watch.role)
 
+    def _retry(self, watch: Watch, error: Exception, look: Look) -> None:
+        """Keep all models, and try again later; said at the first of several failures."""
+        if look.is_lost:
+            return
+        if not watch.pause_s:
+            log.warning("the %s model stays, another one cannot be had now: %s", watch.role, _reason(error))
+        watch.pause_s = min(2 * watch.pause_s or self._settings.watch_s or SOON_S, PAUSE_S)
+        watch.next_try = monotonic() + watch.pause_s
+        self._count("failed")
+
+    def _recover(self, watch: Watch) -> None:
+        if watch.pause_s:
+            watch.pause_s = 0.0
+            log.info("the source of the %s model can be read again", watch.role)
+
+    def _return(self, look: Look) -> bool:
+        self._watchdog.end(look)
+        with self._lock:
+            look.is_over = True
+            return not look.is_lost
+
+    def _give_up(self, look: Step) -> bool:
+        """Go on without the thread that hangs in a look; see `Step`."""
+        assert isinstance(look, Look)
+        with self._lock:
+            if look.is_over:
+                return False
+            look.is_lost = True
+        self._limit_s *= 2  # so that a source which hangs for good does not fill the process with threads
+        self._go_on()
+        return True
+
     def _exchange(self, serving: Serving) -> None:
         before = self._slot.put(serving)
         if before is not None:
@@ -133,12 +238,33 @@ class Reloader:
         log.info("%s: %s answers now, before it %s", serving.role, serving.identity, before and before.identity)
 
     def _refuse(self, role: str, error: Exception) -> None:
-        reason = error.message if isinstance(error, LesionError) else f"{type(error).__name__}: {brief(error)}"
+        reason = _reason(error)
         if role == LIVE:
             log.warning("another model was refused, %s answers on: %s", self._slot.pick().identity, reason)
         else:
             self._slot.drop(role)
             log.warning("there is no %s any more: %s", role, reason)
+
+
+def _reason(error: Exception) -> str:
+    return error.message if isinstance(error, LesionError) else f"{type(error).__name__}: {brief(error)}"
+
+
+def _may_pass(error: BaseException, seen: Hashable) -> bool:
+    """Whether an error says nothing about the model, so that the same model may do later.
+
+    That is so for every error of the system below it (no permission, too many open files, a disk or network that
+    fails), for a store that is away or damaged, and for what nobody foresaw. A file that was missing already when the
+    source was looked at (`seen` is None) is missing.
+    """
+    if not isinstance(error, LesionError) or isinstance(error, RemoteError | StoreError | OutputError | OutOfMemory):
+        return True
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return cause.errno not in OF_THE_FILE and not (seen is None and cause.errno == errno.ENOENT)
+        cause = cause.__cause__
+    return False
 
 
 def _look_first(source: Source) -> Hashable:

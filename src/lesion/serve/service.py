@@ -19,9 +19,12 @@ from lesion.serve.slot import Slot
 from lesion.serve.tokens import Tokens
 from lesion.serve.tracing import Tracing
 from lesion.serve.uploads import Intake
+from lesion.serve.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from lesion.serve.journal import Journal
+
+RETRY_S = 86_400.0  # at most, in the Retry-After of a client that asks too often
 
 
 @dataclass(slots=True)
@@ -40,6 +43,9 @@ class Service:
     tracing: Tracing
     shadow: Shadow
     reloader: Reloader | None
+    watchdog: Watchdog
+    end_by: float | None = None
+    """When the process has to have ended, in seconds of `monotonic`; None while nobody asked it to."""
 
     def authorize(self, request: Request) -> None:
         """Unauthorized without a valid token, where tokens are asked for; Refused when another site's page asks."""
@@ -54,4 +60,6 @@ class Service:
         state = request.scope["state"]
         wait_s = await self.limiter.take(state.get("token") or state["client"], images)
         if wait_s > 0:
-            raise TooManyRequests("too many images in a short time", hint="ask again later", retry_after_s=wait_s)
+            raise TooManyRequests(
+                "too many images in a short time", hint="ask again later", retry_after_s=min(wait_s, RETRY_S)
+            )

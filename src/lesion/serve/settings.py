@@ -7,6 +7,8 @@ import ssl
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
 
+RATE = 0.001  # images per minute, at least, unless 0
+
 
 def check_settings(settings: ServeConfig) -> None:
     """ConfigError when the server would be open to everyone unasked, or a setting contradicts another."""
@@ -20,6 +22,11 @@ def check_settings(settings: ServeConfig) -> None:
             f"serve.max_images: {settings.max_images} images of one request never fit into a serve.queue of "
             f"{settings.queue}",
             hint="raise serve.queue, or lower serve.max_images",
+        )
+    if 0 < settings.rate < RATE:
+        raise ConfigError(
+            f"serve.rate: {settings.rate:g} images per minute is none in a week",
+            hint=f"0 means no limit, else {RATE} or more",
         )
     if settings.redis and not settings.rate:
         raise ConfigError("serve.redis has nothing to count while serve.rate is 0", hint="set serve.rate, too")

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import onnxruntime as ort
-
 from lesion.artifact import Artifact
 from lesion.config.serving import ServeConfig
 from lesion.inference.predictor import Predictor
@@ -53,7 +51,7 @@ class Serving:
         """Self-test and warm up an intact model; raises ArtifactError or CheckFailed."""
         threads = settings.threads or usable_cpus()
         wide = Predictor(artifact, threads)
-        narrow = wide if threads == 1 or on_gpu() else Predictor(artifact, 1)
+        narrow = wide if threads == 1 or wide.on_gpu else Predictor(artifact, 1)
         for each in {wide, narrow}:
             each.run_self_test()
         drift = Drift(wide.manifest, settings.drift_window, settings.drift_alert)
@@ -93,8 +91,3 @@ class Slot:
     def drop(self, role: str) -> None:
         """Have no canary, or no shadow, any more."""
         self._servings.pop(role, None)
-
-
-def on_gpu() -> bool:
-    """Whether models are run by a GPU, to which there is one lane."""
-    return "CUDAExecutionProvider" in ort.get_available_providers()

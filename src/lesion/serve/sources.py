@@ -1,15 +1,19 @@
 """Where a model comes from, and whether there may be another one by now."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lesion.artifact import Artifact
 from lesion.depot import Address, Depot, find_mark
-from lesion.errors import LesionError
+from lesion.errors import ArtifactError, LesionError
 from lesion.signature import Signer
+
+if TYPE_CHECKING:
+    from lesion.tracking.registry import Registry
 
 EVERY_S = 30.0  # between two questions to an object store, which charges for each
 
@@ -38,6 +42,7 @@ class FileSource:
 
     def read(self) -> Artifact:
         """See `Source`."""
+        _require_file(self.path)
         return Artifact.read(self.path, self.signer)
 
 
@@ -71,29 +76,49 @@ class DepotSource:
         return Artifact.read(self.depot.fetch(self.word), self.signer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RegistrySource:
-    """A registered model, NAME@ALIAS or NAME@VERSION; both methods also raise what `Registry.open` and `find` do."""
+    """A registered model, NAME@ALIAS or NAME@VERSION; both methods also raise what `Registry.open` and `find` do.
+
+    The registry stays open between two looks, so that a look is one query, and a server's database sees one connection.
+    """
 
     reference: str
     store: str | None
     runs: Path
     signer: Signer | None = None
+    _registry: "Registry | None" = None
 
     def look(self) -> Hashable:
         """See `Source`."""
-        from lesion.tracking.registry import Registry  # loads a library for databases
-
-        with Registry.open(self.store, self.runs, "read") as registry:
-            sha = registry.find(self.reference).sha256
+        with self._open() as registry:
+            sha = registry.find_digest(self.reference)
             return sha, _stamp(registry.folder / f"{sha}.onnx")  # a damaged one may be repaired
 
     def read(self) -> Artifact:
         """See `Source`."""
-        from lesion.tracking.registry import Registry
+        with self._open() as registry:
+            path = registry.locate(registry.find(self.reference))
+        return Artifact.read(path, self.signer)
 
-        with Registry.open(self.store, self.runs, "read") as registry:
-            return Artifact.read(registry.locate(registry.find(self.reference)), self.signer)
+    @contextmanager
+    def _open(self) -> "Iterator[Registry]":
+        """The registry, opened anew after an error."""
+        from lesion.tracking.registry import Registry  # loads a library for databases
+
+        registry, self._registry = self._registry or Registry.open(self.store, self.runs, "read"), None
+        try:
+            yield registry
+        except BaseException:
+            registry.close()
+            raise
+        self._registry = registry
+
+
+def _require_file(path: Path) -> None:
+    """ArtifactError for a pipe or a device, which would be waited for; what is missing is left to whoever reads it."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ArtifactError(f"{path} is no regular file", hint="put a model file in its place")
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

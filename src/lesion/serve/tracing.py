@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Thread
-from time import monotonic_ns, time_ns
+from time import perf_counter_ns, time_ns
 from typing import Any
 
 from lesion import __version__
@@ -97,12 +97,12 @@ class Span:
             self._inner.set_status(StatusCode.ERROR)
 
     def stage(self, name: str, start: float, end: float) -> None:
-        """A part of the request that is over, from and to a time of `monotonic`, in any thread."""
+        """A part of the request that is over, from and to a time of `perf_counter`, in any thread."""
         if self._inner is None:
             return
         from opentelemetry.trace import set_span_in_context
 
-        epoch = time_ns() - monotonic_ns()
+        epoch = time_ns() - perf_counter_ns()
         span = self._tracer.start_span(name, set_span_in_context(self._inner), start_time=epoch + int(start * 1e9))
         span.end(epoch + int(end * 1e9))
 

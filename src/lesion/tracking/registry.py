@@ -7,7 +7,7 @@ while its model serves.
 import json
 import re
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, func, insert, inspect, select, text, update
 
@@ -59,6 +59,10 @@ class Registry:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
         self._store.close()
 
     def register(self, model: Path, name: str, artifacts: str | None = None) -> Version:
@@ -144,6 +148,17 @@ class Registry:
     @property
     def _place(self) -> str:
         return show_url(self._store.url)
+
+    def find_digest(self, reference: str) -> str:
+        """The SHA-256 of the file that `reference` means, from one query; raises what `find` does."""
+        name, _, word = reference.rpartition("@")
+        number: Any = select(aliases.c.version).where(aliases.c.name == name, aliases.c.alias == word).scalar_subquery()
+        if NUMBER.fullmatch(word):
+            number = int(word)
+        with self._store.transaction() as connection:
+            query = select(versions.c.sha256).where(versions.c.name == name, versions.c.version == number)
+            found = connection.scalar(query) if inspect(connection).has_table(versions.name) else None
+        return str(found or self.find(reference).sha256)
 
     def locate(self, version: Version) -> Path:
         """The file of `version`, checked to be the one that was registered; else NotFoundError or ArtifactError.
