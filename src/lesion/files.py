@@ -12,6 +12,8 @@ from typing import IO, BinaryIO
 
 from lesion.errors import OutputError
 
+# Errors of a full disk, a used-up quota and a file that must not grow.
+FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 _PATIENCE_S = 2.0  # for readers of a file that is to be replaced, on Windows
 
 

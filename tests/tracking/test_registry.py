@@ -169,7 +169,7 @@ def test_what_a_file_says_of_itself_is_not_trusted(either: Registry, tmp_path: P
         tmp_path / "a.onnx", run="\x1b[2J\0\n../..", validation=odd, quantization=[1], data={"a": "b"}
     )
     version = either.register(hostile, "ham")
-    assert version.lineage["run"] == "?[2J??../.."
+    assert version.lineage["run"] == r"\x1b[2J\x00\n../.."
     assert version.evaluations[0].figures == {"auroc": None, "sensitivity": 1.0, "loss": None}
 
 

@@ -13,6 +13,7 @@ import typer
 from lesion.cli.options import Json, Model, Runs, Signer
 from lesion.cli.runs.opening import Location
 from lesion.errors import ConfigError, DataError
+from lesion.escape import to_terminal
 
 if TYPE_CHECKING:
     from lesion.inference.bulk.items import Answer, Item
@@ -124,6 +125,7 @@ def _check(request: Request) -> None:
         "--resume goes with --output": request.resume and printed,
         "parquet goes with --output": request.form == "parquet" and printed,
         f"--json prints json, not {request.form}": printed and request.as_json and request.form != "json",
+        "stdin is closed, - cannot be read": "-" in request.words and sys.stdin is None,
         "stdin can be read once": request.words.count("-") > 1,
     }
     for what, is_so in wrong.items():
@@ -175,7 +177,8 @@ def _find(request: Request) -> "Iterator[Item | None]":
     from lesion.inference.bulk.sources import find_items
     from lesion.inference.bulk.watch import watch
 
-    return watch(request.watch) if request.watch else find_items(request.words, request.column, sys.stdin.buffer)
+    stdin = None if sys.stdin is None else sys.stdin.buffer  # None: closed
+    return watch(request.watch) if request.watch else find_items(request.words, request.column, stdin)
 
 
 def _open(request: Request, predictor: "Predictor") -> "Output":
@@ -215,7 +218,8 @@ def _end(request: Request, predictor: "Predictor", job: "Job") -> None:
     if request.output is not None and (job.stopped is None or request.watch is not None):
         earlier = f", {report.earlier} were there" if report.earlier else ""
         rate = f"{report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
-        print(to_json(report) if request.as_json else f"{report.output}: {report.images} images in {rate}{earlier}")
+        done = f"{report.output}: {report.images} images in {rate}{earlier}"
+        print(to_json(report) if request.as_json else to_terminal(done))
     if job.stopped is not None and request.watch is None:
         job.stopped.hint = f"lesion predict … --output {request.output} --resume" if request.output else ""
         raise job.stopped

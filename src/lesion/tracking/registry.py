@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, func, insert, inspect, select, text, upd
 from lesion.artifact import Artifact
 from lesion.depot import Depot, publish
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError
+from lesion.escape import to_terminal
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import ensure_folder, write_atomic
 from lesion.run import now, run_of
@@ -207,12 +208,7 @@ class Registry:
                 with self._store.transaction() as connection:
                     lineage |= {row.key: row.value for row in connection.execute(query)}
         found = {"model": artifact.manifest.name, **lineage}
-        return {key: _to_line(str(value)) for key, value in found.items() if value}
-
-
-def _to_line(text: str) -> str:
-    """What a file says of itself, fit for a database and a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:500]
+        return {key: to_terminal(value)[:500] for key, value in found.items() if value}
 
 
 def _lock(connection: Connection) -> None:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from lesion.errors import ConfigError, DataError
+from lesion.escape import to_csv
 from lesion.extras import need
 from lesion.inference.bulk.items import Answer, Problem, Unreadable
 from lesion.records import SCHEMA, Prediction, to_dict
 from lesion.suggest import lookup
 
-# A cell that begins so is a formula to a spreadsheet (OWASP, "CSV Injection"); the apostrophe is ours to mark it.
-FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 ROWS = 10_000  # of a Parquet row group
 
 
@@ -88,7 +87,7 @@ class Csv:
     def encode_record(self, record: Mapping[str, Any]) -> bytes:
         """The row of an answer's record."""
         flat = flatten(record)
-        return self._join(_disarm(flat.get(name)) for name in self.columns)
+        return self._join(to_csv(flat.get(name)) for name in self.columns)
 
     def scan(self, file: BinaryIO, name: str) -> Iterator[Entry]:
         """See Lines."""
@@ -143,10 +142,6 @@ class _Counted:
         self.last = next(self._file)
         self.count += len(self.last)
         return self.last.decode("utf-8", "replace")
-
-
-def _disarm(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA) else cell
 
 
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
