@@ -1,6 +1,8 @@
 """What the command line writes: one line for each error, whatever a name holds, and an exit code when it cannot."""
 
+import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +101,31 @@ def test_closed_streams_are_no_traceback(tiny: Path, tmp_path: Path) -> None:
     code, _ = finish(start(*words, "--output", output, closed="<&- >&- 2>&-"))
     assert code == 0
     assert len(output.read_bytes().splitlines()) == 2
+
+
+def test_tta_and_plain_answers_are_not_mixed(tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    image, other, output = paint(tmp_path / "a.png"), paint(tmp_path / "b.png"), tmp_path / "out.csv"
+    assert cli("predict", image, "--model", tiny, "--output", output).code == 0
+    refused = cli("predict", image, other, "--model", tiny, "--output", output, "--resume", "--tta")
+    assert refused.code == 2
+    assert "+tta" in refused.err
+    assert cli("predict", image, other, "--model", tiny, "--output", output, "--resume").code == 0
+    answered = cli("predict", image, "--model", tiny, "--tta", "--json")
+    assert json.loads(answered.out)["predictions"][0]["model"].endswith("+tta")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes with names")
+@pytest.mark.parametrize("name", ["pipe.jpg", "pipe", "pipe.csv"])
+def test_a_pipe_given_as_a_word_is_refused_at_once(name: str, tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    os.mkfifo(tmp_path / name)
+    outcome = cli("predict", tmp_path / name, "--model", tiny)
+    assert outcome.code == 65
+    assert f"error: cannot read {tmp_path / name}: it is a pipe, not a regular file\n" in outcome.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file name is text there")
+def test_a_name_that_is_no_text_is_one_in_the_answer(tiny: Path, tmp_path: Path, cli: Cli) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    paint(tmp_path / "a.png").rename(path)
+    outcome = cli("predict", path, "--model", tiny, "--json")
+    assert json.loads(outcome.out)["predictions"][0]["source"] == f"{tmp_path}/\\xff.png"

@@ -147,17 +147,20 @@ def _is_single(request: Request) -> bool:
 
 def _predict_one(request: Request, model: Path) -> None:
     from lesion.cli.render import show_predictions
+    from lesion.inference.bulk.items import to_item
     from lesion.inference.predictor import Predictor
 
+    word = request.words[0]
     predictor = Predictor.load(model, request.threads, request.tta, signer=request.signer)
-    show_predictions([predictor.predict(Path(request.words[0]))], predictor, request.form == "json")
+    show_predictions([predictor.predict(Path(word), to_item(word).name)], predictor, request.form == "json")
 
 
 def _predict_many(request: Request, model: Path) -> None:
     from lesion.cli.bars import Bars
     from lesion.inference.bulk.job import Job
-    from lesion.inference.bulk.outputs import FileOutput
+    from lesion.inference.bulk.outputs import Earlier, FileOutput
     from lesion.inference.bulk.sources import check_words
+    from lesion.inference.bulk.watch import Watcher
     from lesion.inference.predictor import Predictor
 
     check_words(request.words, request.column)
@@ -165,20 +168,22 @@ def _predict_many(request: Request, model: Path) -> None:
     predictor = Predictor.load(model, 1, request.tta, signer=request.signer)
     shown = request.watch is None and "-" not in request.words and sys.stderr.isatty() and request.form is not None
     with closing(_open(request, predictor)) as output:
-        earlier = output.earlier if isinstance(output, FileOutput) else None
-        job = Job(_choose_answering(request, predictor, model), output, earlier, Bars())
+        earlier = output.earlier if isinstance(output, FileOutput) else Earlier()
+        watcher = Watcher(request.watch) if request.watch else None
+        again = watcher.try_again if watcher else None
+        job = Job(_choose_answering(request, predictor, model), output, earlier, Bars(), again)
         # Ray has its say on stdout, which is for results.
         with redirect_stdout(sys.stderr) if request.cluster else nullcontext():
-            job.run(_find(request), sum(1 for _ in _find(request)) if shown else None)
+            items = watcher.find() if watcher else _find(request)
+            job.run(items, sum(1 for _ in _find(request)) if shown else None)
     _end(request, predictor, job)
 
 
 def _find(request: Request) -> "Iterator[Item | None]":
     from lesion.inference.bulk.sources import find_items
-    from lesion.inference.bulk.watch import watch
 
     stdin = None if sys.stdin is None else sys.stdin.buffer  # None: closed
-    return watch(request.watch) if request.watch else find_items(request.words, request.column, stdin)
+    return find_items(request.words, request.column, stdin)
 
 
 def _open(request: Request, predictor: "Predictor") -> "Output":
