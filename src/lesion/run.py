@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lesion.errors import ConfigError, NotFoundError, OutputError
@@ -73,6 +73,12 @@ class Run:
         except (OSError, ValueError):
             return {}
         return state if isinstance(state, dict) else {}
+
+    def find_best(self) -> Path | None:
+        """The checkpoint that run.json calls the best, if it is one of the run's own files: run.json may say anything."""
+        word = str(self.read_state().get("best_checkpoint"))
+        path = self.checkpoints / PurePosixPath(word).name
+        return path if word == f"{self.checkpoints.name}/{path.name}" and os.path.isfile(path) else None  # noqa: PTH113
 
     def write_state(self, **facts: Any) -> None:
         """Merge `facts` into run.json."""

@@ -132,12 +132,19 @@ class Registry:
 
         One that was put elsewhere is fetched into the cache, which raises what `Depot.fetch` does.
         """
+        if not re.fullmatch("[0-9a-f]{64}", version.sha256):
+            raise ArtifactError(f"{version.reference} has no SHA-256 but {version.sha256!r}", hint="register it again")
         path, again = self._path(version.sha256), f"register the file again under the name {version.name!r}"
         is_there = path.is_file()
         if is_there and digest(path)[0] == version.sha256:
             return path
         if "file" in version.lineage:
-            return Depot().fetch(version.lineage["file"])
+            fetched = Depot().fetch(version.lineage["file"])
+            if fetched.stem != version.sha256:
+                raise ArtifactError(
+                    f"the file of {version.reference} is another one, with the SHA-256 {fetched.stem[:12]}…", hint=again
+                )
+            return fetched
         if is_there:
             raise ArtifactError(f"the file of {version.reference} is no longer the registered one: {path}", hint=again)
         raise NotFoundError(f"the file of {version.reference} is missing: {path}", hint=again)
