@@ -75,7 +75,7 @@ class Run:
         return state if isinstance(state, dict) else {}
 
     def find_best(self) -> Path | None:
-        """The checkpoint that run.json calls the best, if it is one of the run's own files: run.json may say anything."""
+        """The checkpoint that run.json calls the best, if it is a file of the run: run.json may say anything."""
         word = str(self.read_state().get("best_checkpoint"))
         path = self.checkpoints / PurePosixPath(word).name
         return path if word == f"{self.checkpoints.name}/{path.name}" and os.path.isfile(path) else None  # noqa: PTH113
