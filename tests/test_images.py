@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -120,7 +119,7 @@ def test_a_png_with_a_wrong_checksum_is_damaged() -> None:
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as caught:
         read_image(tmp_path)
-    assert caught.value.message == f"cannot read {tmp_path}: Is a directory"
+    assert caught.value.message == f"cannot read {tmp_path}: it is a folder, not a regular file"
     assert caught.value.hint == "name one readable file"
     assert caught.value.exit_code == 65
 
@@ -200,24 +199,10 @@ def test_too_many_bytes_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
-    path, written = tmp_path / "pipe", []
-    os.mkfifo(path)
-
-    def flood() -> None:
-        try:
-            with path.open("wb", buffering=0) as pipe:
-                for _ in range(1024):
-                    written.append(pipe.write(bytes(2**16)))
-        except BrokenPipeError:
-            pass
-
-    thread = Thread(target=flood, daemon=True)
-    thread.start()
-    with pytest.raises(ImageTooLarge):
-        read_image(path, max_bytes=2**20)
-    thread.join(10)
-    assert 2**20 <= sum(written) <= 3 * 2**20
+def test_a_pipe_is_refused_without_waiting_for_a_writer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ImageError, match="it is a pipe, not a regular file"):
+        read_image(tmp_path / "pipe")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5000), (5000, 1), (15, 16)], ids=str)

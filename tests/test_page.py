@@ -1,8 +1,9 @@
-from lesion.page import render_shell, to_text
+from lesion.page import render_shell
 
 
 def test_a_text_cannot_become_markup_or_a_command_of_a_terminal() -> None:
-    assert to_text("<b>&\"'\x1b[31m\u202e") == "&lt;b&gt;&amp;&quot;&#x27;?[31m?"
+    page = render_shell("<b>&\"'\x1b[31m\u202e", "", "")
+    assert r"<title>&lt;b&gt;&amp;&quot;&#x27;\x1b[31m\u202e</title>" in page
 
 
 def test_the_shell_forbids_scripts_and_the_network() -> None:

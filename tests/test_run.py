@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion.errors import NotFoundError, OutputError
+from lesion.errors import ConfigError, NotFoundError, OutputError
 from lesion.run import FINISHED, Run, find_model, find_run, find_unfinished, newest_run, now, run_of
 
 
@@ -201,3 +201,27 @@ def test_a_name_that_no_folder_can_have_is_not_found(tmp_path: Path) -> None:
         find_unfinished(name, tmp_path)
     assert find_model(tmp_path / name, tmp_path) == tmp_path / name
     assert run_of(tmp_path / name / "model.onnx") is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/abs", "a\\b", "a\0b", "-x", ".x", "a\n", "x" * 129])
+def test_a_name_that_is_more_than_a_name_is_refused_before_anything_is_made(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "deep" / "runs"
+    with pytest.raises(ConfigError, match=r"^name: a name of 1 to 128 bytes"):
+        Run.create(root, "x", name)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "config.yaml", "checkpoints/mine.ckpt", "notes.txt"])
+def test_files_that_are_no_run_are_never_written_over(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("precious")
+    with pytest.raises(OutputError, match=f"is no run and holds {path.name}"):
+        Run.create(tmp_path, "x", "a")
+    assert path.read_text() == "precious"
+    assert not (tmp_path / "a" / "run.json").exists()
+
+
+def test_an_empty_folder_becomes_a_run(tmp_path: Path) -> None:
+    (tmp_path / "a" / "checkpoints").mkdir(parents=True)  # what a start that was killed leaves behind
+    assert Run.create(tmp_path, "x", "a").read_state()["status"] == "running"

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lesion.page import to_text
+from lesion.escape import to_html
 
 Point = tuple[float, float | None]  # None: a gap
 
@@ -38,7 +38,7 @@ class Frame:
 
     def draw(self, title: str, body: str, description: str = "") -> str:
         """The drawing with this content (safe), its title and description (plain text)."""
-        told = f"<title>{to_text(title)}</title>" + (f"<desc>{to_text(description)}</desc>" if description else "")
+        told = f"<title>{to_html(title)}</title>" + (f"<desc>{to_html(description)}</desc>" if description else "")
         return f'<svg viewBox="0 0 {self.width} {self.height}" role="img">{told}{body}</svg>'
 
     def draw_axes(self, x_ticks: Sequence[float], y_ticks: Sequence[float], x_name: str) -> str:
@@ -55,7 +55,7 @@ class Frame:
             text = write_tick(tick, x_ticks)
             parts.append(f'<text x="{self.to_x(tick):.1f}" y="{below + 17}" text-anchor="middle">{text}</text>')
         middle = (self.left + end) / 2
-        parts.append(f'<text x="{middle:.0f}" y="{self.height - 2}" text-anchor="middle">{to_text(x_name)}</text>')
+        parts.append(f'<text x="{middle:.0f}" y="{self.height - 2}" text-anchor="middle">{to_html(x_name)}</text>')
         return "".join(parts)
 
 

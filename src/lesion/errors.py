@@ -26,6 +26,7 @@ in this tree is a bug of ours and keeps its traceback.
 """
 
 import math
+from collections.abc import Sequence
 
 
 def brief(error: BaseException) -> str:
@@ -39,10 +40,15 @@ class LesionError(Exception):
     exit_code = 1
     http_status = 500
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+    def __init__(self, message: str | Sequence[str], hint: str = "") -> None:
+        """Keep `message`, one line or several, and `hint`.
+
+        Several lines come as a list: a line end within a string belongs to some name, and is shown escaped.
+        """
+        self.lines = (message,) if isinstance(message, str) else tuple(message)
+        self.message = "\n".join(self.lines)
         self.hint = hint
+        super().__init__(self.message)
 
     @property
     def http_headers(self) -> dict[str, str]:
@@ -143,7 +149,7 @@ class Overloaded(LesionError):
     exit_code = 75
     http_status = 503
 
-    def __init__(self, message: str, hint: str = "", retry_after_s: float = 1) -> None:
+    def __init__(self, message: str | Sequence[str], hint: str = "", retry_after_s: float = 1) -> None:
         super().__init__(message, hint)
         self.retry_after_s = retry_after_s
 

@@ -18,6 +18,8 @@ from typing import IO, BinaryIO
 from lesion.errors import OutputError
 
 log = logging.getLogger(__name__)
+# Errors of a full disk, a used-up quota and a file that must not grow.
+FULL = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name))
 _PATIENCE_S = 2.0  # for readers of a file that is to be replaced, on Windows
 _ABANDONED_S = 24 * 3600  # after which a temporary file is the remains of a killed process
 _POLL_S = 0.05  # between two attempts to get a lock

@@ -10,6 +10,7 @@ from PIL.JpegImagePlugin import jpeg_factory
 from PIL.PngImagePlugin import PngImageFile
 
 from lesion.errors import ImageError, ImageTooLarge, NotAnImage, NotFoundError
+from lesion.files import open_regular
 
 T = TypeVar("T")
 
@@ -36,8 +37,8 @@ TURNS = {
 def read_image(path: Path, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode the file at `path`; see `decode_image`. NotFoundError when there is none."""
     try:
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)  # whatever size it claims: a pipe or a device claims none
+        with open_regular(path) as file:
+            content = file.read(max_bytes + 1)  # whatever size it claims: it may grow
     except FileNotFoundError as error:
         raise NotFoundError(f"no such image: {path}", hint="check the path") from error
     except OSError as error:

@@ -1,6 +1,6 @@
 """The shell of an HTML page that is complete in itself: it loads nothing and runs no script."""
 
-from html import escape
+from lesion.escape import to_html
 
 _SHELL = """<!doctype html>
 <html lang="en">
@@ -20,9 +20,4 @@ _SHELL = """<!doctype html>
 
 def render_shell(title: str, style: str, body: str) -> str:
     """A page with this title (plain text), style sheet and body (both already safe)."""
-    return _SHELL.format(title=to_text(title), style=style, body=body)
-
-
-def to_text(text: object) -> str:
-    """The text as HTML, what a browser or a terminal could not print replaced by "?"."""
-    return escape("".join(letter if letter.isprintable() else "?" for letter in str(text)))
+    return _SHELL.format(title=to_html(title), style=style, body=body)

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lesion.errors import NotFoundError, OutputError
+from lesion.errors import ConfigError, NotFoundError, OutputError
 from lesion.files import ensure_folder, try_lock, write_atomic
 
 log = logging.getLogger(__name__)
 FINISHED = "finished"
+LONGEST_NAME = 128  # bytes in UTF-8: files beside the run add to it, and 255 are what most file systems take
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,12 @@ class Run:
             return {}
         return state if isinstance(state, dict) else {}
 
+    def find_best(self) -> Path | None:
+        """The checkpoint that run.json calls the best, if it is a file of the run: run.json may say anything."""
+        word = str(self.read_state().get("best_checkpoint"))
+        path = self.checkpoints / PurePosixPath(word).name
+        return path if word == f"{self.checkpoints.name}/{path.name}" and os.path.isfile(path) else None  # noqa: PTH113
+
     def write_state(self, **facts: Any) -> None:
         """Merge `facts` into run.json."""
         state = {**self.read_state(), **facts}
@@ -106,15 +113,38 @@ class Run:
     def create(cls, root: Path, tier: str, name: str | None = None) -> "Run":
         """Make a run folder under `root`, called `name` or after the time and the tier.
 
-        Raises OutputError when that is not possible, or when `name` already holds a run.
+        Raises ConfigError when `name` is more than the name of a folder, OutputError when the folder cannot be made
+        or holds files already.
         """
+        if name is not None and (expected := find_name_problem(name)):
+            raise ConfigError(f"name: {expected} expected, got {name!r}", hint="for example: name=first-try")
         ensure_folder(root)
-        run = cls(root / name if name else _unused(root, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{tier}"))
-        ensure_folder(run.checkpoints)
+        run = cls(_unused(root, f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{tier}") if name is None else root / name)
         if (run.path / "run.json").exists():
             raise OutputError(f"{run.path} already holds a run", hint="choose another name, or remove that folder")
+        ensure_folder(run.checkpoints)
+        for folder, own in ((run.path, [run.checkpoints]), (run.checkpoints, [])):
+            if found := sorted(path.name for path in folder.iterdir() if path not in own):
+                raise OutputError(
+                    f"{folder} is no run and holds {found[0]}", hint="choose another name, or remove that folder"
+                )
         run.write_state(status="running", created=now())
         return run
+
+
+def find_name_problem(name: str) -> str:
+    """What is expected instead of `name` as the name of a run's folder; empty when it can be one.
+
+    A name is one part of a path and nothing more: a configuration may come from anyone.
+    """
+    # Surrogates, which UTF-8 does not encode, are not printable.
+    whole = name.isprintable() and not set(name) & set("/\\") and not name.startswith((".", "-"))
+    if whole and name == name.strip() and 0 < len(name.encode()) <= LONGEST_NAME:
+        return ""
+    return (
+        f"a name of 1 to {LONGEST_NAME} bytes without / and \\, with no '.', '-' or space first, no space last, and "
+        "printable characters only"
+    )
 
 
 def _unused(root: Path, stem: str) -> Path:

@@ -327,7 +327,7 @@ def test_a_watched_folder_is_answered_on_the_terminal_at_once(tmp_path: Path, wa
     process = watching()
     paint(tmp_path / "drop" / "a.png")
     assert process.stdout.readline().startswith(str(tmp_path / "drop" / "a.png"))
-    (tmp_path / "drop" / "b.jpg").write_text("text")
+    (tmp_path / "drop" / "b.jpg").write_bytes(b"text\xff\xd9")
     assert "b.jpg is not a JPEG or PNG" in process.stderr.readline()
     process.send_signal(signal.SIGINT)
     _, talk = process.communicate(timeout=PATIENCE_S)

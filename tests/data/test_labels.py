@@ -2,7 +2,7 @@
 
 import pytest
 
-from lesion.data.labels import KNOWN, SYNONYMS, find_diagnosis, map_labels, read_map, show, to_key
+from lesion.data.labels import KNOWN, SYNONYMS, find_diagnosis, map_labels, read_map, to_key
 from lesion.errors import ConfigError, DataError
 from lesion.taxonomy import DIAGNOSES
 
@@ -71,7 +71,3 @@ def test_a_wrong_map_is_refused(pairs: list[str], said: str) -> None:
 def test_a_map_for_a_label_that_is_not_there_is_a_typing_error() -> None:
     with pytest.raises(ConfigError, match="no label 'scc'"):
         map_labels(["mel"], read_map(["SCC=skip"]))
-
-
-def test_what_a_terminal_would_obey_is_not_shown() -> None:
-    assert show("a\x1b[2Jb\n\udcffc") == "a?[2Jb??c"

@@ -188,3 +188,15 @@ def test_the_best_is_the_one_that_run_json_names_else_the_lowest_loss(run: Run) 
     assert find_best(run) == paths[2]
     paths[2].unlink()
     assert find_best(run) == paths[1]
+
+
+@pytest.mark.parametrize(
+    "word", ["../x.ckpt", "{tmp}/x.ckpt", "checkpoints/../../x.ckpt", "checkpoints/..", "a\0", 5, None]
+)
+def test_run_json_names_no_file_outside_the_checkpoints(word: object, run: Run, tmp_path: Path) -> None:
+    path = write(run, 0, 0.3)
+    for outside in (tmp_path / "x.ckpt", run.path.parent / "x.ckpt", run.path / "x.ckpt"):
+        outside.write_bytes(path.read_bytes())
+    run.write_state(best_checkpoint=word.format(tmp=tmp_path) if isinstance(word, str) else word)
+    assert run.find_best() is None
+    assert find_best(run) == path

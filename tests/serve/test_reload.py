@@ -503,7 +503,7 @@ def test_a_damaged_row_of_the_registry_delays_a_model(
             database.commit()
             changing.look()
             assert changing.counted == ["failed"]
-            assert "the registry's row of ham@2 is damaged, or by a newer lesion" in caplog.text
+            assert "the row of model_versions with name 'ham', version 2 is malformed" in caplog.text
             database.executemany(
                 "UPDATE model_versions SET lineage = ? WHERE version = ?", [row[::-1] for row in whole]
             )

@@ -119,6 +119,18 @@ def test_files_lie_in_a_store_of_artifacts_if_one_is_named(
         either.locate(version)
 
 
+def test_a_row_that_names_another_file_is_refused(
+    bucket: "type[Bucket]", either: Registry, runs: Path, tmp_path: Path
+) -> None:
+    version = either.register(write_model(tmp_path / "model.onnx"), "ham", "memory://bucket/models")
+    bucket.put(write_model(tmp_path / "other.onnx", 0.9).read_bytes(), "/bucket/other.onnx")
+    with pytest.raises(ArtifactError, match="the file of ham@1 is another one"):
+        either.locate(replace(version, lineage={**version.lineage, "file": "memory://bucket/other.onnx"}))
+    (runs.parent / "x.onnx").write_bytes(b"x")
+    with pytest.raises(ArtifactError, match="ham@1 has no SHA-256"):
+        either.locate(replace(version, sha256="../../x"))
+
+
 def test_a_registered_file_can_move_to_a_store_of_artifacts(
     bucket: "type[Bucket]", registry: Registry, runs: Path, tmp_path: Path
 ) -> None:
@@ -169,7 +181,7 @@ def test_what_a_file_says_of_itself_is_not_trusted(either: Registry, tmp_path: P
         tmp_path / "a.onnx", run="\x1b[2J\0\n../..", validation=odd, quantization=[1], data={"a": "b"}
     )
     version = either.register(hostile, "ham")
-    assert version.lineage["run"] == "?[2J??../.."
+    assert version.lineage["run"] == r"\x1b[2J\x00\n../.."
     assert version.evaluations[0].figures == {"auroc": None, "sensitivity": 1.0, "loss": None}
 
 

@@ -30,7 +30,7 @@ def test_a_time(seconds: float, shown: str) -> None:
         ("a b", "a b"),
         (["mel", "bcc"], "mel, bcc"),
         ([], ""),
-        ("\x1b[31m", "?[31m"),
+        ("\x1b[31m", r"\x1b[31m"),
     ],
 )
 def test_a_parameter(value: object, shown: str) -> None:

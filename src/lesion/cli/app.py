@@ -2,15 +2,19 @@
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from lesion import __version__
 from lesion.cli import data, eval, export, models, predict, runs, serve, train
-from lesion.errors import LesionError
+from lesion.errors import LesionError, OutputError
+from lesion.escape import to_terminal
+from lesion.files import FULL
 from lesion.records import NOTICE
 
 EPILOG = (
@@ -59,20 +63,64 @@ def set_up(
         encoding = "utf-8" if sys.platform == "win32" else None  # there a pipe has the one of the system's language
         sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", line_buffering=True)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(TerminalFormatter("%(message)s"))
     log = logging.getLogger("lesion")
     log.handlers = [handler]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     log.propagate = False
 
 
+class TerminalFormatter(logging.Formatter):
+    """Log records as one line each: their arguments may be names from strangers' files."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        """Return the line without line ends and control sequences; a traceback follows it unchanged."""
+        return to_terminal(super().formatMessage(record))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`; returns the exit code of a LesionError, else leaves through SystemExit."""
+    _replace_closed_streams()
     try:
         app(argv, prog_name="lesion")
     except LesionError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return _report(error)
+    except OSError as error:
+        if not _drop_unwritable_stdout() and error.errno not in FULL:
+            raise
+        where = f" {error.filename}" if error.filename else ""
+        return _report(OutputError(f"cannot write{where}: {error.strerror or error}", hint="free some space"))
     return 0
+
+
+def _report(error: LesionError) -> int:
+    """Print `error` to stderr; returns its exit code, also when stderr cannot be written."""
+    first, *more = map(to_terminal, error.lines)
+    lines = [f"error: {first}", *more, *([f"hint: {to_terminal(error.hint)}"] if error.hint else [])]
+    with suppress(OSError):
+        print("\n".join(lines), file=sys.stderr)
+    return error.exit_code
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device in place of each standard stream that is closed.
+
+    Without that, the next file that is opened gets the stream's number, and receives what a library prints.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(handle)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - until the process ends
+
+
+def _drop_unwritable_stdout() -> bool:
+    """Whether stdout cannot be written; its buffer then goes to the null device, so that the exit code is ours."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

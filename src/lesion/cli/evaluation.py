@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion.cli.render import log, print_table, write_estimate
+from lesion.cli.render import log, print_line, print_table, write_estimate
 from lesion.evaluation import ComparisonReport, Difference, Evaluation, Stress
 from lesion.records import NOTICE, Estimate, to_dict, to_json
 
@@ -24,7 +24,7 @@ def show_evaluation(found: Evaluation, verdicts: "Sequence[Verdict]", written: S
         print(to_json(found, **({"gate": [to_dict(each) for each in verdicts]} if verdicts else {})))
         return
     tta = ", mean over eight views" if found.tta else ""
-    print(
+    print_line(
         f"{found.model} on {found.split}: {found.images} images of {found.lesions} lesions, {found.malignant} "
         f"malignant; malignant from a probability of {found.threshold:.3f} ({found.operating_point}){tta}"
     )
@@ -35,15 +35,17 @@ def show_evaluation(found: Evaluation, verdicts: "Sequence[Verdict]", written: S
         ]
     )
     cells = found.confusion
-    print(f"malignant: {cells['tp']} found, {cells['fn']} missed; benign: {cells['tn']} cleared, {cells['fp']} alarmed")
+    print_line(
+        f"malignant: {cells['tp']} found, {cells['fn']} missed; benign: {cells['tn']} cleared, {cells['fp']} alarmed"
+    )
     _print_stress(found.stress)
     if found.tta_gain:
         speeds = f"{found.images_per_second:.0f} instead of {found.plain_images_per_second:.0f} images/s"
-        print(f"eight views (A) less one (B), at {speeds}:")
+        print_line(f"eight views (A) less one (B), at {speeds}:")
         _print_differences(found.tta_gain)
     _print_undefined(found)
     for each in verdicts:
-        print(_word(each))
+        print_line(_word(each))
     for path in written:
         log.info("written to %s", path)
     if not written:
@@ -56,9 +58,9 @@ def show_comparison(report: ComparisonReport, page: Path | None, as_json: bool) 
     if as_json:
         print(to_json(report))
         return
-    print(f"A {report.a}, B {report.b} on {report.split}: {report.images} images of {report.lesions} lesions")
+    print_line(f"A {report.a}, B {report.b} on {report.split}: {report.images} images of {report.lesions} lesions")
     _print_differences(report.differences)
-    print(f"{report.flipped} images are called otherwise")
+    print_line(f"{report.flipped} images are called otherwise")
     log.info("written to %s" if page else "as a page: --html FILE", *([page] if page else []))
     log.info("%s", NOTICE)
 
@@ -82,7 +84,7 @@ def _print_stress(stress: Sequence[Stress]) -> None:
     )
     if not known:
         return
-    print(f"the worst {min(WORST, len(known))} of {len(stress)} changes of the picture:")
+    print_line(f"the worst {min(WORST, len(known))} of {len(stress)} changes of the picture:")
     rows = [
         [
             each.name,
@@ -111,9 +113,9 @@ def _print_differences(differences: Sequence[Difference]) -> None:
 def _print_undefined(found: Evaluation, most: int = 5) -> None:
     named = [name for name in found.undefined if "." not in name or name.startswith("subgroups.")]
     for name in named[:most]:
-        print(f"not known: {name.replace('_', ' ')}: {found.undefined[name]}")
+        print_line(f"not known: {name.replace('_', ' ')}: {found.undefined[name]}")
     if left := len(found.undefined) - len(named[:most]):
-        print(f"{left} more without a value or an interval: the report says why")
+        print_line(f"{left} more without a value or an interval: the report says why")
 
 
 def _word(verdict: "Verdict") -> str:

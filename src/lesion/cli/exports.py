@@ -3,11 +3,11 @@
 from lesion.cli.render import (
     log,
     print_figures,
+    print_line,
     print_parity,
     print_record,
     print_table,
     show,
-    to_printable,
     write_estimate,
 )
 from lesion.exports import BenchmarkReport, EnsembleReport, VerifyReport
@@ -18,7 +18,7 @@ __all__ = ["show"]
 @print_record.register
 def _(record: VerifyReport) -> None:
     facts, sets = record.provenance, {name or "onnx": version for name, version in record.operators.items()}
-    print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, intact")
+    print_line(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, intact")
     rows = [
         ("sha256", record.sha256),
         ("signature", record.signature),
@@ -33,14 +33,14 @@ def _(record: VerifyReport) -> None:
         *((name, str(facts[name])) for name in ("lesion", "exported", "run", "data", "split") if name in facts),
     ]
     for name, value in rows:
-        print(f"  {name:<14} {to_printable(value)}")
+        print_line(f"  {name:<14} {value}")
 
 
 @print_record.register
 def _(record: BenchmarkReport) -> None:
-    print(f"{record.model}: {record.name}, {record.size} px")
+    print_line(f"{record.model}: {record.name}, {record.size} px")
     versions = ", ".join(f"{name} {each}" for name, each in record.versions.items())
-    print(f"{record.cores} cores of {record.processor} ({record.instructions}), {versions}")
+    print_line(f"{record.cores} cores of {record.processor} ({record.instructions}), {versions}")
     batches = list(record.figures[0].images_per_second)
     rows = [["", "a file, ms", "p99", "pixels, ms", "p99", *(f"×{each}, 1/s" for each in batches), "load, ms", "MiB"]]
     for each in record.figures:
@@ -60,8 +60,8 @@ def _(record: EnsembleReport) -> None:
         rows.append([name, *write_estimate(auroc), f"{latency:.1f}", f"{size / 2**20:.1f}"])
     print_table(rows)
     gain, interval = write_estimate(record.gain, "+")
-    print(f"gain over {record.best}: AUROC {gain} ({interval}) on validation, the same images and resamples")
-    print(f"cost: {record.slowdown:.2f} times its time, {record.growth:.2f} times its size")
+    print_line(f"gain over {record.best}: AUROC {gain} ({interval}) on validation, the same images and resamples")
+    print_line(f"cost: {record.slowdown:.2f} times its time, {record.growth:.2f} times its size")
     print_parity(record.exported, "their mean")
     print_figures(record.exported.validation)
     log.info("written to %s; next: lesion eval --model %s", record.exported.model, record.exported.model)

@@ -13,6 +13,7 @@ import typer
 from lesion.cli.options import Json, Model, Runs, Signer
 from lesion.cli.runs.opening import Location
 from lesion.errors import ConfigError, DataError
+from lesion.escape import to_terminal
 
 if TYPE_CHECKING:
     from lesion.inference.bulk.items import Answer, Item
@@ -124,6 +125,7 @@ def _check(request: Request) -> None:
         "--resume goes with --output": request.resume and printed,
         "parquet goes with --output": request.form == "parquet" and printed,
         f"--json prints json, not {request.form}": printed and request.as_json and request.form != "json",
+        "stdin is closed, - cannot be read": "-" in request.words and sys.stdin is None,
         "stdin can be read once": request.words.count("-") > 1,
     }
     for what, is_so in wrong.items():
@@ -145,17 +147,20 @@ def _is_single(request: Request) -> bool:
 
 def _predict_one(request: Request, model: Path) -> None:
     from lesion.cli.render import show_predictions
+    from lesion.inference.bulk.items import to_item
     from lesion.inference.predictor import Predictor
 
+    word = request.words[0]
     predictor = Predictor.load(model, request.threads, request.tta, signer=request.signer)
-    show_predictions([predictor.predict(Path(request.words[0]))], predictor, request.form == "json")
+    show_predictions([predictor.predict(Path(word), to_item(word).name)], predictor, request.form == "json")
 
 
 def _predict_many(request: Request, model: Path) -> None:
     from lesion.cli.bars import Bars
     from lesion.inference.bulk.job import Job
-    from lesion.inference.bulk.outputs import FileOutput
+    from lesion.inference.bulk.outputs import Earlier, FileOutput
     from lesion.inference.bulk.sources import check_words
+    from lesion.inference.bulk.watch import Watcher
     from lesion.inference.predictor import Predictor
 
     check_words(request.words, request.column)
@@ -163,19 +168,22 @@ def _predict_many(request: Request, model: Path) -> None:
     predictor = Predictor.load(model, 1, request.tta, signer=request.signer)
     shown = request.watch is None and "-" not in request.words and sys.stderr.isatty() and request.form is not None
     with closing(_open(request, predictor)) as output:
-        earlier = output.earlier if isinstance(output, FileOutput) else None
-        job = Job(_choose_answering(request, predictor, model), output, earlier, Bars())
+        earlier = output.earlier if isinstance(output, FileOutput) else Earlier()
+        watcher = Watcher(request.watch) if request.watch else None
+        again = watcher.try_again if watcher else None
+        job = Job(_choose_answering(request, predictor, model), output, earlier, Bars(), again)
         # Ray has its say on stdout, which is for results.
         with redirect_stdout(sys.stderr) if request.cluster else nullcontext():
-            job.run(_find(request), sum(1 for _ in _find(request)) if shown else None)
+            items = watcher.find() if watcher else _find(request)
+            job.run(items, sum(1 for _ in _find(request)) if shown else None)
     _end(request, predictor, job)
 
 
 def _find(request: Request) -> "Iterator[Item | None]":
     from lesion.inference.bulk.sources import find_items
-    from lesion.inference.bulk.watch import watch
 
-    return watch(request.watch) if request.watch else find_items(request.words, request.column, sys.stdin.buffer)
+    stdin = None if sys.stdin is None else sys.stdin.buffer  # None: closed
+    return find_items(request.words, request.column, stdin)
 
 
 def _open(request: Request, predictor: "Predictor") -> "Output":
@@ -215,7 +223,8 @@ def _end(request: Request, predictor: "Predictor", job: "Job") -> None:
     if request.output is not None and (job.stopped is None or request.watch is not None):
         earlier = f", {report.earlier} were there" if report.earlier else ""
         rate = f"{report.seconds:.1f} s, {report.images_per_second:.1f} images/s"
-        print(to_json(report) if request.as_json else f"{report.output}: {report.images} images in {rate}{earlier}")
+        done = f"{report.output}: {report.images} images in {rate}{earlier}"
+        print(to_json(report) if request.as_json else to_terminal(done))
     if job.stopped is not None and request.watch is None:
         job.stopped.hint = f"lesion predict … --output {request.output} --resume" if request.output else ""
         raise job.stopped

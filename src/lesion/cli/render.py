@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
+from lesion.escape import to_terminal
 from lesion.exports import ExportReport, QuantizeReport
 from lesion.records import (
     NOTICE,
@@ -38,6 +39,11 @@ def show(record: Any, as_json: bool) -> None:
     print_record(record)
 
 
+def print_line(text: str) -> None:
+    """Print `text` as one line of a terminal: names in it may come from strangers' files."""
+    print(to_terminal(text))
+
+
 def show_predictions(predictions: Sequence[Prediction], predictor: "Predictor", as_json: bool) -> None:
     """Print answers, one line each or as one document."""
     if as_json:
@@ -49,12 +55,12 @@ def show_predictions(predictions: Sequence[Prediction], predictor: "Predictor", 
 
 def print_predictions(predictions: Sequence[Prediction]) -> None:
     """Print answers, one line each."""
-    width = max((len(prediction.source) for prediction in predictions), default=0)
-    for prediction in predictions:
+    sources = [to_terminal(prediction.source) for prediction in predictions]
+    width = max(map(len, sources), default=0)
+    for source, prediction in zip(sources, predictions, strict=True):
         refer = f"  {prediction.decision}: {', '.join(prediction.flags)}" if prediction.flags else ""
-        print(
-            f"{to_printable(prediction.source):<{width}}  {prediction.prediction:<9}  "
-            f"{prediction.confidence:.3f}{_top(prediction)}{refer}"
+        print_line(
+            f"{source:<{width}}  {prediction.prediction:<9}  {prediction.confidence:.3f}{_top(prediction)}{refer}"
         )
 
 
@@ -79,7 +85,7 @@ def print_record(record: Any) -> None:
 
 @print_record.register
 def _(record: SynthReport) -> None:
-    print(f"{record.root}: {record.images} synthetic images of {record.lesions} lesions")
+    print_line(f"{record.root}: {record.images} synthetic images of {record.lesions} lesions")
     log.info("next: lesion data prepare data.root=%s", record.root)
 
 
@@ -95,7 +101,7 @@ def _(record: DataReport) -> None:
 
 
 def _print_splits(record: DataReport) -> None:
-    print(f"{record.root}: {record.images} images of {record.lesions} lesions, split {record.fingerprint}")
+    print_line(f"{record.root}: {record.images} images of {record.lesions} lesions, split {record.fingerprint}")
     columns = sorted({name for counts in record.splits.values() for name in counts} - {"images", "lesions"})
     rows = [["split", "images", "lesions", *columns]]
     for split, counts in record.splits.items():
@@ -105,7 +111,7 @@ def _print_splits(record: DataReport) -> None:
 
 @print_record.register
 def _(record: AuditReport) -> None:
-    print(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.quarantined} in quarantine")
+    print_line(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.quarantined} in quarantine")
     rows = [["finding", "severity", "count", "first images"]]
     for kind, count in record.counts.items():
         found = [finding for finding in record.findings if finding.kind == kind]
@@ -114,12 +120,12 @@ def _(record: AuditReport) -> None:
     if record.findings:
         print_table(rows)
     else:
-        print("nothing was found")
+        print_line("nothing was found")
 
 
 @print_record.register
 def _(record: TrainReport) -> None:
-    print(
+    print_line(
         f"{record.model}: {record.tier}, {record.parameters / 1e6:.1f} M parameters, best epoch {record.best_epoch} of "
         f"{record.epochs}, {record.seconds:.0f} s at {record.images_per_second:.0f} images/s"
     )
@@ -132,14 +138,15 @@ def _(record: TrainReport) -> None:
 @print_record.register
 def _(record: TrainPlan) -> None:
     _print_splits(record.data)
-    print(f"trained on: {record.training_images} images, fingerprint of all images {record.images_fingerprint}")
-    print(f"network: {record.tier}, {record.parameters / 1e6:.1f} M parameters")
-    print("\n".join(record.recipe))
-    print(f"device: {record.device}, precision {record.precision}")
-    print(f"steps: {record.steps_per_epoch} an epoch, {record.epochs} epochs, {record.steps} in all")
+    print_line(f"trained on: {record.training_images} images, fingerprint of all images {record.images_fingerprint}")
+    print_line(f"network: {record.tier}, {record.parameters / 1e6:.1f} M parameters")
+    for line in record.recipe:
+        print_line(line)
+    print_line(f"device: {record.device}, precision {record.precision}")
+    print_line(f"steps: {record.steps_per_epoch} an epoch, {record.epochs} epochs, {record.steps} in all")
     memory = "" if record.peak_memory is None else f", up to {record.peak_memory / 1e9:.2f} GB of memory"
-    print(f"time: about {_span(record.seconds_per_epoch)} an epoch, {_span(record.seconds)} in all{memory}")
-    print(f"run: {record.run}; needs {record.needed / 1e6:.0f} MB, {record.free / 1e9:.1f} GB are free")
+    print_line(f"time: about {_span(record.seconds_per_epoch)} an epoch, {_span(record.seconds)} in all{memory}")
+    print_line(f"run: {record.run}; needs {record.needed / 1e6:.0f} MB, {record.free / 1e9:.1f} GB are free")
     log.info("nothing was trained; `lesion train` without --dry-run does")
 
 
@@ -160,25 +167,25 @@ def _(record: QuantizeReport) -> None:
         mark = "chosen" if each.name == record.chosen else each.refused or ("front" if each.front else "")
         rows.append([each.name, *figures, "–" if each.flips is None else str(each.flips), mark])
     print_table(rows)
-    print(record.reason)
+    print_line(record.reason)
     if record.exported is not None:
         log.info("written to %s; next: lesion eval --model %s", record.exported.model, record.exported.model)
 
 
 @print_record.register
 def _(record: ExportReport) -> None:
-    print(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, {record.latency_ms:.1f} ms an image")
+    print_line(f"{record.model}: {record.name}, {record.bytes / 2**20:.1f} MiB, {record.latency_ms:.1f} ms an image")
     print_parity(record, "the fp32 file" if record.quantized else "torch")
     if record.reference_latency_ms:
         ratio = record.reference_latency_ms / record.latency_ms
-        print(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
+        print_line(f"{ratio:.2f} times as fast as the fp32 file" + ("" if ratio > 1 else ": slower on this machine"))
     print_figures(record.validation)
     log.info("next: lesion eval --model %s", record.model)
 
 
 def print_parity(record: ExportReport, reference: str) -> None:
     """Say how far a file is from its reference."""
-    print(
+    print_line(
         f"against {reference} on {record.parity_images} validation images: largest difference of a probability "
         f"{record.parity_max_difference:.1e}, {record.parity_flips} decisions flipped"
     )
@@ -187,14 +194,16 @@ def print_parity(record: ExportReport, reference: str) -> None:
 @print_record.register
 def _(record: ImportReport) -> None:
     how = "linked" if record.linked else "copied"
-    print(f"{record.root}: {record.images} images of {record.lesions} lesions, {how} from {record.source}")
+    print_line(f"{record.root}: {record.images} images of {record.lesions} lesions, {how} from {record.source}")
     print_table([["diagnosis", "labels", "images"], *_to_import_rows(record)], texts=2)
     for why, names in record.left_out.items():
-        print(f"left out, {why}: {len(names)} ({_first(names)})")
+        print_line(f"left out, {why}: {len(names)} ({_first(names)})")
     if record.renamed:
-        print(f"renamed: {len(record.renamed)} ({_first([f'{old} → {new}' for new, old in record.renamed.items()])})")
+        print_line(
+            f"renamed: {len(record.renamed)} ({_first([f'{old} → {new}' for new, old in record.renamed.items()])})"
+        )
     for column, count in record.blanked.items():
-        print(f"{column}: {count} values not understood and left empty")
+        print_line(f"{column}: {count} values not understood and left empty")
     log.info("all of it: %s/import.json; next: lesion data prepare data.root=%s", record.root, record.root)
 
 
@@ -202,32 +211,31 @@ def _to_import_rows(record: ImportReport) -> list[list[str]]:
     rows = []
     for dx, count in record.diagnoses.items():
         labels = sorted(label for label, meant in record.labels.items() if meant == dx)
-        rows.append([dx, to_printable(", ".join(labels)), str(count)])
+        rows.append([dx, ", ".join(labels), str(count)])
     return rows
 
 
 def _first(names: Sequence[str], most: int = 3) -> str:
-    return to_printable(", ".join(names[:most]) + (", …" if len(names) > most else ""))
-
-
-def to_printable(text: str) -> str:
-    """The text, what a terminal could act on replaced by "?"."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
 
 
 @print_record.register
 def _(record: StatsReport) -> None:
-    print(f"{record.root}: {record.images} images of {record.lesions} lesions, {record.malignant} malignant images")
+    print_line(
+        f"{record.root}: {record.images} images of {record.lesions} lesions, {record.malignant} malignant images"
+    )
     rows = [["by", "value", "images", "share", "lesions", "malignant"]]
     for name, group in record.groups.items():
         for value, counts in group.items():
             share = f"{counts['images'] / record.images:.1%}"
             figures = (str(counts["images"]), share, str(counts["lesions"]), str(counts["malignant"]))
-            rows.append([name, to_printable(value), *figures])
+            rows.append([name, value, *figures])
     print_table(rows, texts=2)
     sizes = ", ".join(f"{size}: {count}" for size, count in record.images_per_lesion.items())
-    print(f"lesions by number of images: {sizes}")
-    print("missing: " + (", ".join(f"{name} {count}" for name, count in record.missing.items() if count) or "nothing"))
+    print_line(f"lesions by number of images: {sizes}")
+    print_line(
+        "missing: " + (", ".join(f"{name} {count}" for name, count in record.missing.items() if count) or "nothing")
+    )
     for path in record.written:
         log.info("written to %s", path)
 
@@ -235,26 +243,26 @@ def _(record: StatsReport) -> None:
 @print_record.register
 def _(record: DownloadReport) -> None:
     if record.finished:
-        print(f"{record.root}: {record.images} images of {record.dataset} from {record.source}")
+        print_line(f"{record.root}: {record.images} images of {record.dataset} from {record.source}")
         log.info("%.1f MB came in %.0f s; recorded in %s", record.received / 1e6, record.seconds, record.record)
         log.info("next: lesion data prepare data.root=%s", record.root)
         return
-    print(f"{record.title}: {record.licence}")
+    print_line(f"{record.title}: {record.licence}")
     rows = [["file", "MB", "state"]]
     for file in record.files:
         size = "?" if file.bytes is None else f"{file.bytes / 1e6:.1f}"
         rows.append([file.name, size, "there" if file.done else file.url])
     print_table(rows)
     if record.subset:
-        print(f"and {record.subset} images one by one")
-    print(f"needs {record.needed / 1e9:.2f} GB in {record.root}, {record.free / 1e9:.2f} GB are free")
+        print_line(f"and {record.subset} images one by one")
+    print_line(f"needs {record.needed / 1e9:.2f} GB in {record.root}, {record.free / 1e9:.2f} GB are free")
 
 
 def print_figures(figures: dict[str, float | None]) -> None:
     """Print the figures on validation that matter most, in one line."""
     shown = ("auroc", "sensitivity", "specificity", "calibration_error")
     parts = [f"{name.replace('_', ' ')} {figures[name]:.3f}" for name in shown if figures.get(name) is not None]
-    print("validation: " + ", ".join(parts))
+    print_line("validation: " + ", ".join(parts))
 
 
 def print_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
@@ -262,10 +270,11 @@ def print_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0], box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    head, *body = [[to_terminal(cell) for cell in row] for row in rows]
+    table = Table(*head, box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for column in table.columns[texts:]:
         column.justify = "right"
-    for row in rows[1:]:
+    for row in body:
         table.add_row(*row)
     # In a pipe there is no width to respect: a reader's `grep` must not meet wrapped lines.
     # No markup: a cell can hold what a stranger wrote into a dataset.

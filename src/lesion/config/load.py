@@ -1,28 +1,23 @@
 """Defaults ← YAML files ← key=value, checked as a whole, returned as plain dataclasses.
 
-OmegaConf is imported in these functions only, and nothing of it leaves this file.
+OmegaConf is imported in these functions only, and nothing of it leaves this file. It converts and checks types; it
+never evaluates a text.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lesion.config.reading import Setting, leaves, read_overrides, read_yaml
+from lesion.config.references import References, escape, has_reference, shorten
 from lesion.config.schema import ALIASES, Config
-from lesion.errors import ConfigError, NotFoundError, brief
+from lesion.errors import ConfigError, brief
 from lesion.files import sha256
 from lesion.redaction import redact
+from lesion.run import find_name_problem
 from lesion.suggest import nearest
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One value and where it came from."""
-
-    key: str
-    value: Any
-    origin: str
 
 
 def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Config:
@@ -32,39 +27,60 @@ def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Co
     NotFoundError for a missing file.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    settings = [setting for file in files for setting in _read_yaml(file)] + _read_overrides(overrides)
+    settings = [setting for file in files for setting in read_yaml(file)] + read_overrides(overrides)
     origins = {setting.key: setting.origin for setting in settings}
-    known = dict(_leaves(Config()))
+    known = dict(leaves(Config()))
     problems = [_describe_unknown(setting, known) for setting in settings if setting.key not in known]
-    defaults, merged = OmegaConf.structured(Config), OmegaConf.structured(Config)
+    merged, referring = OmegaConf.structured(Config), dict[str, Any]()
     for setting in settings:
-        if setting.key in known:
-            try:
-                OmegaConf.update(merged, setting.key, setting.value, merge=False)  # merging lets lists of lists through
-                OmegaConf.select(merged, setting.key, throw_on_missing=True)
-            except OmegaConfBaseException as error:
-                problems.append(f"{setting.origin}: {setting.key}: {brief(error)}")
-                OmegaConf.update(merged, setting.key, OmegaConf.select(defaults, setting.key), merge=False)
-    try:
-        config: Any = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:  # an interpolation whose target a later setting changed
-        key = str(error.full_key).partition("[")[0]
-        problems.append(f"{origins.get(key, 'defaults')}: {key}: {brief(error)}")
-        config = Config()
+        referring.pop(setting.key, None)
+        if setting.key in known and has_reference(setting.value):
+            referring[setting.key] = setting.value
+        elif setting.key in known:
+            problems += _set(merged, setting.key, setting.value, setting.origin)
+    find = References(referring, lambda key: _get(merged, key), known).find
+    for key in referring:
+        try:
+            value = find(key)
+        except ValueError as error:
+            problems.append(f"{origins[key]}: {key}: {error}")
+        else:
+            problems += _set(merged, key, escape(value), origins[key])
+    config: Any = OmegaConf.to_object(merged)
     problems += _out_of_range(config, origins)
     if problems:
-        raise ConfigError("\n".join(problems), hint="`lesion train --print-config` shows all keys; see docs/config.md")
+        raise ConfigError(problems, hint="`lesion train --print-config` shows all keys; see docs/config.md")
     assert isinstance(config, Config)
     return config
+
+
+def _set(merged: Any, key: str, value: Any, origin: str) -> list[str]:
+    """Set `key` to `value`, or back to its default with a line on what is wrong."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.update(merged, key, value, merge=False)  # merging lets lists of lists through
+        OmegaConf.select(merged, key, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.structured(Config), key), merge=False)
+        return [f"{origin}: {key}: {shorten(brief(error))}"]
+    return []
+
+
+def _get(merged: Any, key: str) -> Any:
+    from omegaconf import OmegaConf
+
+    found = OmegaConf.select(merged, key)
+    return OmegaConf.to_object(found) if OmegaConf.is_config(found) else found
 
 
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that `load_config` reads back; user names and passwords in URLs are left out."""
     from omegaconf import OmegaConf
 
-    return str(OmegaConf.to_yaml(OmegaConf.create(redact(asdict(config)))))
+    return str(OmegaConf.to_yaml(OmegaConf.create(escape(redact(asdict(config))))))
 
 
 def fingerprint(config: Config) -> str:
@@ -86,60 +102,6 @@ def shipped(kind: str, name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    for field in fields(section):
-        value = getattr(section, field.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{field.name}.")
-        else:
-            yield prefix + field.name, field
-
-
-def _read_yaml(path: Path) -> list[Setting]:
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        data = OmegaConf.to_container(OmegaConf.load(path))
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no such configuration file: {path}", hint="check the path") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-        raise ConfigError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"{path}: a mapping of keys to values expected, got {type(data).__name__}")
-    return [Setting(key, value, str(path)) for key, value in _flatten(data)]
-
-
-def _flatten(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    sections = {key.rpartition(".")[0] for key, _ in _leaves(Config())}
-    for name, value in data.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and key in sections:
-            yield from _flatten(value, f"{key}.")
-        elif value is not None or key not in sections:  # an empty section changes nothing
-            yield key, value
-
-
-def _read_overrides(overrides: Sequence[str]) -> list[Setting]:
-    from omegaconf import OmegaConf
-
-    settings = []
-    for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise ConfigError(
-                f"command line: {text!r} is not of the form key=value", hint="for example: trainer.epochs=5"
-            )
-        try:
-            parsed = OmegaConf.to_container(OmegaConf.create(f"value: {value}"))
-        except Exception as error:  # yaml and OmegaConf have no common base class
-            raise ConfigError(f"command line: {key}: {value!r} is not a YAML value") from error
-        assert isinstance(parsed, dict)
-        settings.append(Setting(key, parsed["value"], "command line"))
-    return settings
-
-
 def _describe_unknown(setting: Setting, known: Mapping[str, Any]) -> str:
     sections = {key.rpartition(".")[0] for key in known}
     if setting.key in sections - ALIASES.keys():
@@ -153,13 +115,23 @@ def _describe_unknown(setting: Setting, known: Mapping[str, Any]) -> str:
 
 def _out_of_range(config: Config, origins: Mapping[str, str]) -> list[str]:
     problems = []
-    for key, field in _leaves(config):
+    for key, field in leaves(config):
         value: Any = config
         for part in key.split("."):
             value = getattr(value, part)
-        if value is not None and (expected := _violated(value, field.metadata)):
-            problems.append(f"{origins.get(key, 'defaults')}: {key}: {expected} expected, got {value!r}")
+        expected = "" if value is None else _violated(value, field.metadata) or _find_text_problem(key, value)
+        if expected:
+            problems.append(f"{origins.get(key, 'defaults')}: {key}: {expected} expected, got {shorten(repr(value))}")
     return problems + [f"{_origin(origins, keys)}: {text}" for keys, text in _conflicts(config)]
+
+
+def _find_text_problem(key: str, value: Any) -> str:
+    """What is expected instead of a text that can be no path, or for `name` no folder's name."""
+    texts = [value] if isinstance(value, str) else value if isinstance(value, list) else []
+    for text in texts:
+        if "\0" in text or text != text.encode("utf-8", "replace").decode():
+            return "Unicode text without NUL characters"
+    return find_name_problem(value) if key == "name" else ""
 
 
 def _conflicts(config: Config) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from lesion.data.pixels import read_photo
 from lesion.errors import LesionError
-from lesion.page import render_shell, to_text
+from lesion.escape import to_html
+from lesion.page import render_shell
 from lesion.records import NOTICE, AuditReport, Finding
 
 MOST_SHOWN = 100  # findings of one kind with pictures; 100 pairs are about 1.5 MB
@@ -56,7 +57,7 @@ def render_page(report: AuditReport, paths: Mapping[str, Path]) -> str:
     by_kind = {kind: [f for f in report.findings if f.kind == kind] for kind in report.counts}
     sections = [_render_kind(kind, findings, paths) for kind, findings in by_kind.items()]
     body = "\n".join([_render_head(report), _render_table(by_kind), *sections])
-    main = f"<main>\n{body}\n<footer>{to_text(NOTICE)}</footer>\n</main>"
+    main = f"<main>\n{body}\n<footer>{to_html(NOTICE)}</footer>\n</main>"
     return render_shell(f"Audit of {report.root}", STYLE, main)
 
 
@@ -68,7 +69,7 @@ def _render_head(report: AuditReport) -> str:
         colour = severity if number else "soft"
         cards.append(f'<div class="{colour}"><b>{number:,}</b>{severity}{"s" * (number != 1)}</div>')
     return (
-        f'<h1>Audit of a dataset</h1>\n<p class="soft">{to_text(report.root)}</p>\n'
+        f'<h1>Audit of a dataset</h1>\n<p class="soft">{to_html(report.root)}</p>\n'
         f'<div class="counts">{"".join(cards)}</div>'
     )
 
@@ -77,7 +78,7 @@ def _render_table(by_kind: Mapping[str, Sequence[Finding]]) -> str:
     if not by_kind:
         return "<p>Nothing was found.</p>"
     rows = [
-        f'<tr><td><a href="#{kind}">{to_text(findings[0].title)}</a></td><td class="{findings[0].severity}">'
+        f'<tr><td><a href="#{kind}">{to_html(findings[0].title)}</a></td><td class="{findings[0].severity}">'
         f'{findings[0].severity}</td><td class="number">{len(findings):,}</td></tr>'
         for kind, findings in by_kind.items()
     ]
@@ -90,13 +91,13 @@ def _render_kind(kind: str, findings: Sequence[Finding], paths: Mapping[str, Pat
     shown, rest = findings[:MOST_SHOWN], findings[MOST_SHOWN:MOST_LISTED]
     left = len(findings) - len(shown) - len(rest)
     parts = [
-        f'<section id="{kind}"><h2>{to_text(title[0].upper() + title[1:])}</h2>',
+        f'<section id="{kind}"><h2>{to_html(title[0].upper() + title[1:])}</h2>',
         f'<p class="soft"><span class="{severity}">{severity}</span>: {WORDS[severity]}. '
         f"{len(findings):,} found{f', the first {len(shown)} with pictures' if rest else ''}.</p>",
         f'<div class="cards">{"".join(_render_card(finding, paths) for finding in shown)}</div>',
     ]
     if rest:
-        items = "".join(f"<li>{to_text(', '.join(f.images))}: {to_text(f.message)}</li>" for f in rest)
+        items = "".join(f"<li>{to_html(', '.join(f.images))}: {to_html(f.message)}</li>" for f in rest)
         more = f"<li>and {left:,} more, which this page leaves out</li>" if left else ""
         parts.append(f"<details><summary>{len(rest):,} more</summary><ul>{items}{more}</ul></details>")
     return "\n".join([*parts, "</section>"])
@@ -105,12 +106,12 @@ def _render_kind(kind: str, findings: Sequence[Finding], paths: Mapping[str, Pat
 def _render_card(finding: Finding, paths: Mapping[str, Path]) -> str:
     names = finding.images[:MOST_PICTURES]
     pictures = "".join(
-        f"<div>{_render_picture(name, paths.get(name, Path()))}<small>{to_text(name)}</small></div>" for name in names
+        f"<div>{_render_picture(name, paths.get(name, Path()))}<small>{to_html(name)}</small></div>" for name in names
     )
     more = f" (and {len(finding.images) - len(names)} more images)" if len(finding.images) > len(names) else ""
     similarity = "" if finding.similarity is None else f", similarity {finding.similarity:.2f}"
     one = " one" if len(names) == 1 else ""
-    caption = f"{to_text(finding.message)}{similarity}{more}"
+    caption = f"{to_html(finding.message)}{similarity}{more}"
     return f'<figure><div class="pictures{one}">{pictures}</div><figcaption>{caption}</figcaption></figure>'
 
 
@@ -125,4 +126,4 @@ def _render_picture(name: str, path: Path) -> str:
     out = io.BytesIO()
     image.save(out, "JPEG", quality=70)
     data = base64.b64encode(out.getvalue()).decode()
-    return f'<img alt="{to_text(name)}" loading="lazy" src="data:image/jpeg;base64,{data}">'
+    return f'<img alt="{to_html(name)}" loading="lazy" src="data:image/jpeg;base64,{data}">'

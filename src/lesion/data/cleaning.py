@@ -4,7 +4,6 @@ import math
 from collections import Counter
 
 from lesion.data.catalog import normalize
-from lesion.data.labels import show
 from lesion.errors import DataError
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "unknown", "unk", "?", "-")
@@ -21,7 +20,7 @@ def to_id(name: str) -> str:
     """Letters, digits, _ and - only: safe as a file name, in a shell, and in a spreadsheet (no formula)."""
     text = "".join(letter if letter.isalnum() or letter in "_-" else "_" for letter in normalize(name)).lstrip("-")
     if not any(letter.isalnum() for letter in text):
-        raise DataError(f"no id can be made from the name {show(name)!r}", hint="letters and digits are needed")
+        raise DataError(f"no id can be made from the name {name!r}", hint="letters and digits are needed")
     return text
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lesion.data.catalog import LeftOut, sniff, to_stem
 from lesion.data.cleaning import EMPTY, to_age, to_confirmation, to_id, to_sex, to_words
 from lesion.data.index import Row, check_rows
-from lesion.data.labels import SKIP, map_labels, read_map, show
+from lesion.data.labels import SKIP, map_labels, read_map
 from lesion.data.layout import check_places, write_dataset
 from lesion.data.sources import Found, find_lesions, read_csv, read_folders, read_isic
 from lesion.errors import ConfigError, DataError
@@ -93,7 +93,7 @@ def import_dataset(source: Path, root: Path, spec: ImportSpec, progress: Progres
 def _drop_skipped(found: Sequence[Found], labels: Mapping[str, str], left_out: LeftOut) -> list[Found]:
     for image in found:
         if labels[image.label] == SKIP:
-            left_out[f"labelled {show(image.label)!r}, which --map skips"].append(image.name)
+            left_out[f"labelled {image.label!r}, which --map skips"].append(image.name)
     return [image for image in found if labels[image.label] != SKIP]
 
 
@@ -129,7 +129,7 @@ def _judge(
         elif not any(letter.isalnum() for letter in _name(image, spec)):
             suffixes[image.name], reason = "", "no letter or digit in its name"
         if reason:
-            bad.append(f"{show(image.name)} ({reason})")
+            bad.append(f"{image.name} ({reason})")
             left_out[reason].append(image.name)
     if bad and not spec.skip_unusable:
         raise DataError(
@@ -181,7 +181,7 @@ def _refuse_shared(ids: Sequence[str], names: Sequence[str], noun: str, hint: st
     holders = defaultdict(list)
     for new, name in zip(ids, names, strict=True):
         holders[new].append(name)
-    shared = [f"{new} ({', '.join(map(show, old[:3]))})" for new, old in holders.items() if len(old) > 1]
+    shared = [f"{new} ({', '.join(old[:3])})" for new, old in holders.items() if len(old) > 1]
     if shared:
         raise DataError(f"{len(shared)} {noun}{'s' * (len(shared) > 1)} more than once: {_some(shared)}", hint=hint)
 

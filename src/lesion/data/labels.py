@@ -63,11 +63,6 @@ def to_key(label: str) -> str:
     return letters.replace("ae", "e").replace("oe", "e")
 
 
-def show(text: object) -> str:
-    """The text with what a terminal would obey or could not print replaced by "?"."""
-    return "".join(letter if letter.isprintable() else "?" for letter in str(text))
-
-
 KNOWN = {to_key(name): dx for dx, names in SYNONYMS.items() for name in (dx, DIAGNOSES[dx], *names)}
 NAMES = {to_key(name): name for dx, names in SYNONYMS.items() for name in (dx, DIAGNOSES[dx], *names)}
 LONG = [key for key in NAMES if len(key) > 4]  # an abbreviation is like too much
@@ -89,10 +84,10 @@ def read_map(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         theirs, equals, ours = (part.strip() for part in pair.rpartition("="))
         if not equals or not to_key(theirs):
-            raise ConfigError(f"--map: {show(pair)!r} is not of the form theirs=ours", hint="for example --map lm=mel")
+            raise ConfigError(f"--map: {pair!r} is not of the form theirs=ours", hint="for example --map lm=mel")
         meant = find_diagnosis(ours) or lookup({name: name for name in (*DIAGNOSES, SKIP)}, ours, "diagnosis in --map")
         if mapping.setdefault(to_key(theirs), meant) != meant:
-            raise ConfigError(f"--map: {show(theirs)!r} is given twice, as {mapping[to_key(theirs)]} and as {meant}")
+            raise ConfigError(f"--map: {theirs!r} is given twice, as {mapping[to_key(theirs)]} and as {meant}")
     return mapping
 
 
@@ -108,14 +103,14 @@ def map_labels(labels: Iterable[str], mapping: Mapping[str, str]) -> dict[str, s
     if idle := next((key for key in mapping if key not in keys), None):
         raise ConfigError(
             f"--map: the source has no label {idle!r}",
-            hint=f"its labels: {', '.join(show(label) for label in sorted(counts))}",
+            hint=f"its labels: {', '.join(sorted(counts))}",
         )
     found = {label: mapping.get(to_key(label)) or find_diagnosis(label) for label in counts}
     unknown = sorted((label for label, dx in found.items() if dx is None), key=lambda label: (-counts[label], label))
     if unknown:
         told = [_describe(label, counts[label]) for label in unknown[:MOST]]
         more = f"; and {len(unknown) - MOST} more" if len(unknown) > MOST else ""
-        example = show(unknown[0])
+        example = unknown[0]
         raise DataError(
             f"{len(unknown)} unknown label{'s' * (len(unknown) > 1)}: {'; '.join(told)}{more}",
             hint=f"for each, say --map '{example}=DIAGNOSIS', or '{example}={SKIP}' to leave its images out; "
@@ -130,4 +125,4 @@ def _describe(label: str, count: int) -> str:
     # Strict: a guess that looks like an answer would turn one disease into another.
     close = [] if reason else get_close_matches(key, LONG, n=1, cutoff=0.8)
     more = f", {reason}" if reason else f", nearest is {NAMES[close[0]]!r}: {KNOWN[close[0]]}" if close else ""
-    return f"{show(label)!r} ({count} image{'s' * (count != 1)}{more})"
+    return f"{label!r} ({count} image{'s' * (count != 1)}{more})"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lesion.data.catalog import Catalog, LeftOut, list_files, to_name, to_stem
 from lesion.data.index import MAX_TABLE_BYTES
-from lesion.data.labels import show
 from lesion.errors import ConfigError, DataError, NotFoundError
 from lesion.files import read_regular
 from lesion.suggest import lookup
@@ -80,7 +79,7 @@ def read_csv(
         if not columns.get(field):
             raise ConfigError(
                 f"--{field}-column is missing: which column of {table} has the {field}?",
-                hint=f"its columns: {', '.join(map(show, records[0]))}",
+                hint=f"its columns: {', '.join(records[0])}",
             )
     names = {name: name for name in records[0]}
     chosen = {field: lookup(names, name, f"column of {table}") for field, name in columns.items() if name}
@@ -101,7 +100,7 @@ def read_isic(source: Path, truth: Path, more: Path | None, encoding: str, left_
     if "image" not in records[0] or len(classes) < 2:
         raise DataError(
             f"{truth} is not ISIC's ground truth: a column image and one per class expected, found "
-            f"{', '.join(map(show, records[0]))}",
+            f"{', '.join(records[0])}",
             hint=f"classes: {', '.join(ISIC_CLASSES)}; for another table use --csv",
         )
     facts = _read_facts(more, encoding) if more else {}
@@ -109,7 +108,7 @@ def read_isic(source: Path, truth: Path, more: Path | None, encoding: str, left_
     for record in records:
         marks = [name for name in classes if _is_marked(record[name], truth)]
         if len(marks) != 1:
-            raise DataError(f"{truth}: {show(record['image'])} has {len(marks)} classes, exactly one expected")
+            raise DataError(f"{truth}: {record['image']} has {len(marks)} classes, exactly one expected")
         fact = facts.get(record["image"], {})
         extra = {field: fact.get(column, "") for field, column in ISIC_COLUMNS.items()}
         rows.append({"image": record["image"], "label": marks[0], **extra})
@@ -126,7 +125,7 @@ def _read_facts(path: Path, encoding: str) -> dict[str, dict[str, str]]:
 
 def _is_marked(value: str, truth: Path) -> bool:
     if value not in ("0", "0.0", "1", "1.0"):
-        raise DataError(f"{truth}: 0 or 1 expected in the columns of the classes, got {show(value)!r}")
+        raise DataError(f"{truth}: 0 or 1 expected in the columns of the classes, got {value!r}")
     return value.startswith("1")
 
 
@@ -140,12 +139,12 @@ def _match(source: Path, rows: Sequence[Mapping[str, str]], table: Path, left_ou
             raise DataError(f"{table}: a row without an image")
         if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
             raise DataError(
-                f"{table}: the image {show(name)!r} is not inside {source}",
+                f"{table}: the image {name!r} is not inside {source}",
                 hint="name images by their path relative to SOURCE, or by their stem",
             )
         meant = catalog.find(name)
         if len(meant) > 1:
-            unclear.append(f"{show(name)} ({', '.join(show(path) for path in meant[:3])})")
+            unclear.append(f"{name} ({', '.join(map(str, meant[:3]))})")
         path = meant[0] if meant else None
         used.add(path)
         facts = {field: value for field, value in row.items() if field != "image"}
@@ -182,7 +181,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> list[dict[str, str]]:
             header = next(reader)
         names = [name.strip() for name in header]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{path}: column {show(repeated[0])!r} repeated", hint="keep one column of each name")
+            raise DataError(f"{path}: column {repeated[0]!r} repeated", hint="keep one column of each name")
         table = []
         for values in reader:
             if len(values) not in (0, len(names)):  # 0: an empty line
@@ -205,7 +204,7 @@ def _decode(raw: bytes, path: Path, encoding: str) -> str:
                 raise DataError(f"{path} is UTF-16, not UTF-8", hint="add --encoding utf-16, or save it as UTF-8")
         return raw.decode(name)
     except LookupError as error:
-        raise ConfigError(f"--encoding: no encoding {show(encoding)!r}", hint="for example utf-8 or cp1252") from error
+        raise ConfigError(f"--encoding: no encoding {encoding!r}", hint="for example utf-8 or cp1252") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path}, byte {error.start + 1}: not {encoding}",
@@ -228,5 +227,5 @@ def find_lesions(found: Sequence[Found], pattern: str) -> list[str]:
         )
     matches = [compiled.search(to_stem(image.name)) for image in found]
     if found and not any(matches):
-        raise ConfigError(f"--lesion-pattern matches no file name, for example not {show(to_stem(found[0].name))!r}")
+        raise ConfigError(f"--lesion-pattern matches no file name, for example not {to_stem(found[0].name)!r}")
     return [match[1] or "" if match else "" for match in matches]

@@ -3,7 +3,8 @@
 import base64
 from collections.abc import Mapping
 
-from lesion.page import render_shell, to_text
+from lesion.escape import to_html
+from lesion.page import render_shell
 from lesion.records import NOTICE, StatsReport
 from lesion.taxonomy import DIAGNOSES
 
@@ -59,7 +60,7 @@ def draw_page(report: StatsReport, sheet: bytes) -> str:
     parts.append(
         '<section class="wide"><h2>A few images of each diagnosis</h2><div class="sheet" tabindex="0">'
         f'<img alt="A few images of each diagnosis" src="data:image/jpeg;base64,{picture}"></div></section>'
-        f'<p class="soft wide">The images keep the licence of their dataset. {to_text(NOTICE)}</p>'
+        f'<p class="soft wide">The images keep the licence of their dataset. {to_html(NOTICE)}</p>'
     )
     return render_shell(f"Dataset {report.root}", STYLE, "\n".join(parts))
 
@@ -69,7 +70,7 @@ def _draw_head(report: StatsReport) -> str:
     facts = ((report.images, "images"), (report.lesions, "lesions"), (report.malignant, f"malignant ({share:.1%})"))
     items = "".join(f"<li><b>{count:,}</b>{word}</li>" for count, word in facts)
     return (
-        f'<h1>{to_text(report.root)}</h1><ul class="facts">{items}</ul><p class="soft">Bars count images: '
+        f'<h1>{to_html(report.root)}</h1><ul class="facts">{items}</ul><p class="soft">Bars count images: '
         '<span class="whole"><span class="key" style="background: var(--benign)"></span>benign or unknown,</span> '
         '<span class="whole"><span class="key" style="background: var(--malignant)"></span>malignant.</span></p>'
     )
@@ -84,13 +85,13 @@ def _draw_chart(title: str, group: Mapping[str, Mapping[str, int]], name: str) -
     ]
     rest = len(group) - len(shown)
     more = f'<p class="soft wide">and {rest} more values</p>' if rest else ""
-    return f'<section><h2>{to_text(title)}</h2><dl class="chart">{"".join(lines)}</dl>{more}</section>'
+    return f'<section><h2>{to_html(title)}</h2><dl class="chart">{"".join(lines)}</dl>{more}</section>'
 
 
 def _draw_plain(title: str, counts: Mapping[str, int], noun: str) -> str:
     most = max(counts.values(), default=0) or 1
     lines = [_draw_bar(value, count, 0, most, noun) for value, count in counts.items()]
-    return f'<section><h2>{to_text(title)}</h2><dl class="chart">{"".join(lines)}</dl></section>'
+    return f'<section><h2>{to_html(title)}</h2><dl class="chart">{"".join(lines)}</dl></section>'
 
 
 def _draw_bar(label: str, images: int, malignant: int, most: int, note: str) -> str:
@@ -98,8 +99,8 @@ def _draw_bar(label: str, images: int, malignant: int, most: int, note: str) -> 
     whole, bad = 1000 * images / most, 1000 * malignant / most
     told = f"{label}: {images:,}, {malignant:,} malignant, {note}" if malignant else f"{label}: {images:,}, {note}"
     return (
-        f"<dt>{to_text(label)}</dt><dd>"
-        f'<svg viewBox="0 0 1000 14" preserveAspectRatio="none" role="img"><title>{to_text(told)}</title>'
+        f"<dt>{to_html(label)}</dt><dd>"
+        f'<svg viewBox="0 0 1000 14" preserveAspectRatio="none" role="img"><title>{to_html(told)}</title>'
         '<rect width="1000" height="14" fill="var(--line)" opacity=".45"/>'
         f'<rect width="{whole:.1f}" height="14" fill="var(--benign)"/>'
         f'<rect width="{bad:.1f}" height="14" fill="var(--malignant)"/></svg></dd><dd>{images:,}</dd>'

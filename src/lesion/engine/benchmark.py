@@ -64,7 +64,7 @@ def _miss_torch(run: Run | None) -> str | None:
         return "it is not installed"
     if run is None:
         return "the model is not in the folder of its run"
-    if not run.config.is_file() or not (run.path / str(run.read_state().get("best_checkpoint"))).is_file():
+    if not run.config.is_file() or run.find_best() is None:
         return f"{run.path} holds no checkpoint"
     return None
 

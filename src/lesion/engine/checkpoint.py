@@ -138,8 +138,7 @@ def find_last(run: Run, weights: Mapping[str, torch.Tensor]) -> Path | None:
 
 def find_best(run: Run) -> Path:
     """The checkpoint with the lowest validation loss; NotFoundError when the run has none."""
-    named = run.path / str(run.read_state().get("best_checkpoint"))
-    if named.is_file():
+    if (named := run.find_best()) is not None:
         return named
     found = list_checkpoints(run)
     if not found:

@@ -1,6 +1,5 @@
 """One process's hold on a run: alone, and with a true word in run.json on how it ended."""
 
-import errno
 import logging
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -17,10 +16,10 @@ from lesion.engine.launch import worker_command
 from lesion.engine.ranks import Ranks, gather
 from lesion.engine.trainer import make_trainer
 from lesion.errors import Interrupted, LesionError, OutOfMemory, OutputError, brief
+from lesion.files import FULL
 from lesion.run import Run, now
 
 log = logging.getLogger(__name__)
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) if hasattr(errno, "EDQUOT") else (errno.ENOSPC, errno.EFBIG)
 NO_MEMORY = ("DefaultCPUAllocator", "out of memory", "not enough memory")  # what torch's allocators say
 
 

@@ -32,7 +32,9 @@ class Eager:
         config.model.pretrained, config.model.weights = False, None
         labels = Taxonomy.of(config.model.classes, config.data.malignant).labels
         net = build(config.model, len(labels))
-        content = torch.load(run.path / str(run.read_state()["best_checkpoint"]), weights_only=True)
+        best = run.find_best()
+        assert best is not None, "whoever measures has looked for it"
+        content = torch.load(best, weights_only=True)
         prefix = "classifier."
         weights = {name.removeprefix(prefix): each for name, each in content["state_dict"].items() if prefix in name}
         net.load_state_dict(weights)

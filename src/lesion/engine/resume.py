@@ -53,7 +53,7 @@ def require_resumable(run: Run, wanted: Config, processes: int = 1) -> None:
     ]
     if differing:
         raise ConfigError(
-            "a run is resumed with its own configuration\n" + "\n".join(differing),
+            ["a run is resumed with its own configuration", *differing],
             hint="leave them out, or start a new run; " + ", ".join(key.rstrip(".") for key in FREE) + " may differ",
         )
 

@@ -81,8 +81,8 @@ class Predictor:
 
     @property
     def identity(self) -> str:
-        """name@sha of the file that answers."""
-        return self.artifact.identity
+        """name@sha of the file that answers, with "+tta" behind it when the answers are means over eight views."""
+        return f"{self.artifact.identity}+tta" if self.tta else self.artifact.identity
 
     @property
     def on_gpu(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesion.chart import Frame, Point, choose_ticks, draw_line
-from lesion.page import to_text
+from lesion.escape import to_html
 from lesion.tracking.texts import show_figure
 
 MOST_POINTS = 300  # of a line; more cannot be told apart
@@ -86,7 +86,7 @@ def _draw_labels(frame: Frame, lines: Sequence[Line]) -> str:
     ends = [(frame.to_x(x), frame.to_y(y)) for x, y in map(_last, lines)]
     heights = spread(ends, frame.height - frame.bottom)
     return "".join(
-        f'<text class="label {_colour(line)}" x="{x + 5:.1f}" y="{y + 4:.1f}">{to_text(line.label)}</text>'
+        f'<text class="label {_colour(line)}" x="{x + 5:.1f}" y="{y + 4:.1f}">{to_html(line.label)}</text>'
         for line, (x, _), y in zip(lines, ends, heights, strict=True)
     )
 

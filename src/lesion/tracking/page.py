@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from string import ascii_uppercase
 
-from lesion.page import render_shell, to_text
+from lesion.escape import to_html
+from lesion.page import render_shell
 from lesion.records import NOTICE
 from lesion.tracking.chart import COLOURS, Line, draw_chart
 from lesion.tracking.entries import Curve, RunDetail, drop_groups, find_best, find_differences, is_per_step, is_quality
@@ -78,7 +79,7 @@ def render_page(details: Sequence[RunDetail], all_parameters: bool = False) -> s
         else ""
     )
     parts = [
-        f"<h1>{count} compared</h1>" if len(details) > 1 else f"<h1>{to_text(details[0].entry.name)}</h1>",
+        f"<h1>{count} compared</h1>" if len(details) > 1 else f"<h1>{to_html(details[0].entry.name)}</h1>",
         f'<p class="soft">{datetime.now().astimezone():%Y-%m-%d %H:%M}. Validation figures are those of the epoch that '
         "was kept, the one with the lowest validation loss, or of the exported model.</p>",
         warning,
@@ -88,7 +89,7 @@ def render_page(details: Sequence[RunDetail], all_parameters: bool = False) -> s
         _draw_parameters(details, all_parameters),
         _draw_origins(details),
         _draw_files(details),
-        f'<footer class="soft">{to_text(NOTICE)}</footer>',
+        f'<footer class="soft">{to_html(NOTICE)}</footer>',
     ]
     return render_shell(f"{count} of lesion", STYLE, "\n".join(parts))
 
@@ -110,9 +111,9 @@ def _draw_summary(details: Sequence[RunDetail]) -> str:
     rows = []
     for index, detail in enumerate(details):
         entry = detail.entry
-        cells = [_draw_key(index), f'<th class="long">{to_text(entry.name)}</th>']
+        cells = [_draw_key(index), f'<th class="long">{to_html(entry.name)}</th>']
         cells += [_draw_number(entry.figures.get(name), index in best[name]) for name in COLUMNS.values()]
-        cells += [f"<td>{to_text(text)}</td>" for text in (entry.tier, entry.status)]
+        cells += [f"<td>{to_html(text)}</td>" for text in (entry.tier, entry.status)]
         cells.append(f'<td class="whole">{datetime.fromisoformat(entry.started).astimezone():%Y-%m-%d %H:%M}</td>')
         cells += [f'<td class="number">{entry.epochs}</td>', f'<td class="number">{show_seconds(entry.seconds)}</td>']
         rows.append("".join(cells))
@@ -127,7 +128,7 @@ def _draw_figures(details: Sequence[RunDetail]) -> str:
         values = [detail.entry.figures.get(name) for detail in details]
         best = find_best(name, values)
         cells = [_draw_number(value, index in best) for index, value in enumerate(values)]
-        rows.append(f'<th class="long">{to_text(name)}</th>{"".join(cells)}')
+        rows.append(f'<th class="long">{to_html(name)}</th>{"".join(cells)}')
     return _draw_part("More figures", _head("", details, number=True), rows)
 
 
@@ -143,7 +144,7 @@ def _draw_curves(details: Sequence[RunDetail]) -> str:
     for title, members in charts.items():
         lines = [line for index, detail in enumerate(details) for line in _to_lines(detail, index, members)]
         if chart := draw_chart(title, lines):
-            drawn.append(f'<div class="card"><h3>{to_text(title)}</h3>{chart}</div>')
+            drawn.append(f'<div class="card"><h3>{to_html(title)}</h3>{chart}</div>')
     return f'<h2>Curves</h2><div class="charts">{"".join(drawn)}</div>' if drawn else ""
 
 
@@ -176,23 +177,23 @@ def _draw_parameters(details: Sequence[RunDetail], everything: bool) -> str:
         return '<h2>Parameters</h2><p class="soft">All are the same.</p>' if len(details) > 1 else ""
     rows = []
     for key in keys:
-        cells = [f'<td class="long">{to_text(show_parameter(d.parameters.get(key, "")))}</td>' for d in details]
-        rows.append(f'<th class="long">{to_text(key)}</th>{"".join(cells)}')
+        cells = [f'<td class="long">{to_html(show_parameter(d.parameters.get(key, "")))}</td>' for d in details]
+        rows.append(f'<th class="long">{to_html(key)}</th>{"".join(cells)}')
     return _draw_part("Parameters" if everything else "Parameters that differ", _head("", details), rows)
 
 
 def _draw_origins(details: Sequence[RunDetail]) -> str:
     rows = []
     for key in sorted({key for detail in details for key in detail.facts}):
-        cells = [f'<td class="long">{to_text(detail.facts.get(key, "–"))}</td>' for detail in details]
-        rows.append(f"<th>{to_text(key)}</th>{''.join(cells)}")
+        cells = [f'<td class="long">{to_html(detail.facts.get(key, "–"))}</td>' for detail in details]
+        rows.append(f"<th>{to_html(key)}</th>{''.join(cells)}")
     return _draw_part("Where they come from", _head("", details), rows)
 
 
 def _draw_files(details: Sequence[RunDetail]) -> str:
     rows = [
-        f'{_draw_key(index)}<th class="long">{to_text(file.path)}</th><td>{to_text(file.kind)}</td>'
-        f'<td class="number">{file.bytes:,}</td><td class="long"><code>{to_text(file.sha256)}</code></td>'
+        f'{_draw_key(index)}<th class="long">{to_html(file.path)}</th><td>{to_html(file.kind)}</td>'
+        f'<td class="number">{file.bytes:,}</td><td class="long"><code>{to_html(file.sha256)}</code></td>'
         for index, detail in enumerate(details)
         for file in detail.artifacts
     ]
@@ -219,7 +220,7 @@ def _draw_table(head: Sequence[str], rows: Sequence[str]) -> str:
         style = "number" if text != plain else ""
         if plain.startswith("@"):
             style, plain = f"{style} key k{int(plain[1:]) % COLOURS}".strip(), to_letter(int(plain[1:]))
-        cells += f'<th class="{style}">{to_text(plain)}</th>' if style else f"<th>{to_text(plain)}</th>"
+        cells += f'<th class="{style}">{to_html(plain)}</th>' if style else f"<th>{to_html(plain)}</th>"
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f'<div class="card wide" tabindex="0"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'

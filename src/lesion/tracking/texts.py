@@ -2,6 +2,8 @@
 
 import json
 
+from lesion.escape import to_terminal
+
 
 def show_figure(value: float | None) -> str:
     """Four significant digits; "–" for None."""
@@ -24,4 +26,4 @@ def show_parameter(text: str) -> str:
         return "–"
     value = json.loads(text)
     shown = ", ".join(map(str, value)) if isinstance(value, list) else text if not isinstance(value, str) else value
-    return "".join(letter if letter.isprintable() else "?" for letter in shown)
+    return to_terminal(shown)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lesion.errors import ConfigError
+from lesion.escape import to_terminal
 
 ALIASES = ("staging", "production")
 SPLITS = ("test", "val")  # what versions are compared on: the first that both know
@@ -74,7 +75,7 @@ def require_name(name: str) -> None:
 
 def to_line(text: str) -> str:
     """What a file says of itself, fit for a database and a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)[:500]
+    return to_terminal(text)[:500]
 
 
 def to_figures(values: Mapping[str, Any]) -> dict[str, float | None]:

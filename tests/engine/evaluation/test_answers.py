@@ -49,6 +49,18 @@ def test_the_table_gives_every_probability_to_the_bit() -> None:
     assert table[0]["flags"] == " ".join(answers.predictions[0].flags)
 
 
+def test_no_id_in_the_table_is_a_formula_and_ids_come_back() -> None:
+    predictor = Predictor(Artifact.read(GOLDEN / "tiny.onnx"))
+    ids = ["=cmd|' /C calc'!A0", "+1", "@SUM(1)", "-2", "'x", "plain", " =1"]
+    rows = [Row(name, name, "nv", Path("x.jpg")) for name in ids]
+    answers = ask(predictor, rows, np.zeros((len(ids), 32, 32, 3), np.uint8), Silent())
+    table = list(csv.DictReader(io.StringIO(answers.to_csv())))
+    for each, name in zip(table, ids, strict=True):
+        assert each["lesion_id"] == each["image_id"]
+        assert not each["image_id"].lstrip(" ").startswith(("=", "+", "-", "@"))
+        assert each["image_id"].removeprefix("'") == name
+
+
 def test_an_answer_that_is_no_number_is_refused_by_name() -> None:
     predictor = Predictor(Artifact.read(GOLDEN / "tiny2.onnx"))
     rows = [Row(f"i{i}", f"L{i}", "nv", Path("x.jpg")) for i in range(3)]

@@ -1,5 +1,6 @@
 """The work as a whole: counted, resumed and stopped in order."""
 
+import csv
 import io
 import logging
 import os
@@ -172,3 +173,44 @@ def test_nobody_else_waits_for_a_bar(answering: Answering, items: list[Item]) ->
     Job(answering, Kept(), progress=progress).run(iter(items))
     assert progress.said == ["end"]
     assert isinstance(next(answering([to_item("none")])), Unreadable)
+
+
+def test_an_image_that_can_be_read_later_gets_its_answer(
+    answering: Answering, items: list[Item], template: Prediction, tmp_path: Path
+) -> None:
+    path, late = tmp_path / "a.csv", to_item(str(tmp_path / "late.png"))
+    for round_ in range(4):
+        if round_ == 2:
+            paint(tmp_path / "late.png", 3)
+        output = FileOutput(str(path), "csv", template, resume=True)
+        job = Job(answering, output, output.earlier)
+        job.run([*items, late])
+        output.close()
+        report = job.report("a.csv", "m")
+        expected = [(21, 0, 1), (0, 21, 1), (1, 20, 0), (0, 21, 0)][round_]
+        assert (report.images, report.earlier, report.unreadable) == expected
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert [row["error.code"] for row in rows if row["source"] == late.name] == ["NotFoundError", ""]
+
+
+def test_an_image_that_comes_again_is_written_again_only_when_it_can_be_read(
+    answering: Answering, tmp_path: Path
+) -> None:
+    path, told = tmp_path / "a.png", list[str]()
+    item = to_item(str(path))
+
+    def come() -> Iterator[Item | None]:
+        for round_ in range(4):
+            if round_ == 2:
+                paint(path)
+            if round_ < 3:
+                yield item
+            yield None
+
+    output = Kept()
+    job = Job(answering, output, on_unreadable=told.append)
+    job.run(come())
+    assert told == [str(path)] * 2
+    assert [isinstance(each, Unreadable) for each in output.answers] == [True, False]
+    report = job.report(None, "m")
+    assert (report.images, report.unreadable) == (1, 0)

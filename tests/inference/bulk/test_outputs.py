@@ -56,7 +56,7 @@ def test_what_is_cut_off_anywhere_is_resumed_to_the_same_bytes(form: str, templa
         output.path.write_bytes(content[:cut])
         output = FileOutput(str(path), form, template, resume=True)
         for answer in make(template, *names):
-            if not output.earlier.ledger.strike(answer.source):
+            if not (output.earlier.ledger.strike(answer.source) or output.earlier.failed.strike(answer.source)):
                 output.write(answer)
         assert output.earlier.answers <= content[:cut].count(b"\n")
         output.finish()
@@ -125,6 +125,8 @@ def test_an_output_without_answers_leaves_no_file(form: str, template: Predictio
         "source,prediction\na,b\n",
         '{"source": 1}\nmy notes\n{"source": 2}\n',
         '{"a": 1}\n',
+        '{"source": "notes of mine"}\n',
+        '{"source": "notes of mine, not finished yet',
         "[1]\n",
         "\0" * 100,
         '"',
@@ -148,6 +150,52 @@ def test_a_damaged_line_in_the_middle_is_not_dropped(form: str, template: Predic
     with pytest.raises(DataError, match="holds something else than answers, after"):
         write(path, template, "b", resume=True)
     assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_last_record_of_an_image_counts(form: str, template: Prediction, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{form}"
+    write(path, template, "a", "bad", "bad 2", finish=False)
+    output = FileOutput(str(path), form, template, resume=True)
+    assert (output.earlier.answers, output.earlier.unreadable) == (3, 2)
+    assert [output.earlier.ledger.holds(name) for name in ("a", "bad", "bad 2")] == [True, False, False]
+    output.write(replace(template, source="bad"))
+    output.earlier.superseded.note("bad")
+    if form != "json":
+        output.close()
+        output = FileOutput(str(path), form, template, resume=True)
+        assert (output.earlier.answers, output.earlier.unreadable) == (3, 1)
+        assert [output.earlier.ledger.holds(name) for name in ("a", "bad", "bad 2")] == [True, True, False]
+    output.finish()
+    output.close()
+    if form == "json":
+        found = json.loads(path.read_text())["predictions"]
+        assert [(each["source"], "error" in each) for each in found] == [("a", False), ("bad 2", True), ("bad", False)]
+
+
+@pytest.mark.parametrize("form", ["json", "parquet"])
+def test_a_file_beside_the_output_stays(form: str, template: Prediction, tmp_path: Path) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    kept = [tmp_path / f"a.{form}.new", tmp_path / f".a.{form}.new"]
+    for path in kept:
+        path.write_text("precious")
+    write(tmp_path / f"a.{form}", template, "a")
+    assert [path.read_text() for path in kept] == ["precious"] * 2
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_full_disk_under_the_temporary_files_is_an_error_of_the_output() -> None:
+    ledger = Ledger()
+    ledger._db.execute("PRAGMA max_page_count = 10")
+
+    def fill() -> None:
+        for number in range(100_000):
+            ledger.note(f"a long name of an image {number}")
+
+    with pytest.raises(OutputError, match="database or disk is full") as caught:
+        fill()
+    assert caught.value.exit_code == 74
 
 
 def test_no_more_is_dropped_than_a_line_can_have(template: Prediction, tmp_path: Path) -> None:

@@ -235,3 +235,27 @@ def test_anything_else_on_stdin_is_refused(content: bytes, kind: type[LesionErro
 def test_only_one_plain_file_is_single(words: list[str]) -> None:
     assert not is_single(words)
     assert is_single(["a.png"])
+
+
+@pytest.mark.parametrize("start", ["a", "a.png", "\ufeffa.png"])
+def test_a_short_path_on_stdin_is_given_at_once(start: str) -> None:
+    def fail() -> bytes:
+        raise AssertionError("waits for more")
+
+    class Slow(io.RawIOBase):
+        parts = iter([f"{start}\n".encode()])
+
+        def read1(self, _: int) -> bytes:
+            return next(self.parts, b"") or fail()
+
+    found = read_stream(Slow())  # type: ignore[arg-type]
+    assert [item.name if item else item for item in (next(found), next(found))] == [start.strip("\ufeff"), None]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_a_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    (tmp_path / "b.csv").symlink_to("/dev/zero")
+    for path in (tmp_path / "a.csv", tmp_path / "b.csv"):
+        with pytest.raises(DataError, match=r"it is a (pipe|device), not a regular file"):
+            next(find_items([str(path)]))

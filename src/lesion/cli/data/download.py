@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lesion.cli.options import Json
+from lesion.escape import to_terminal
 
 if TYPE_CHECKING:
     from lesion.data.publishers import Licence
@@ -47,6 +48,6 @@ def download(
 
 def _ask(licence: "Licence", accepted: bool) -> bool:
     """Show the licence, then take the flag's answer or a person's; nobody to ask is a no."""
-    lines = (f"Licence: {licence.name}, {licence.url}", licence.terms, "Cite:", *licence.attribution)
-    typer.echo("\n".join(lines), err=True)
+    for line in (f"Licence: {licence.name}, {licence.url}", licence.terms, "Cite:", *licence.attribution):
+        typer.echo(to_terminal(line), err=True)
     return accepted or (sys.stdin.isatty() and sys.stderr.isatty() and typer.confirm("Accept?", err=True))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from lesion.cli.render import print_table
+from lesion.cli.render import print_line, print_table
 from lesion.cli.runs.tables import to_local
 from lesion.records import to_json
 from lesion.tracking.texts import show_figure
@@ -20,7 +20,7 @@ def print_versions(versions: Sequence[Version], as_json: bool) -> None:
         print(to_json({"models": [asdict(version) for version in versions]}))
         return
     if not versions:
-        print("no model is registered")
+        print_line("no model is registered")
         log.info("next: lesion models register RUN --name NAME")
         return
     rows = [["model", "alias", "kind", "registered", "run", "val AUROC", "test AUROC"]]
@@ -40,10 +40,10 @@ def print_version(version: Version, path: Path, promotions: Sequence[Promotion],
         print(to_json({**asdict(version), "path": str(path), "promotions": [asdict(each) for each in promotions]}))
         return
     held = f", {' and '.join(version.aliases)}" if version.aliases else ""
-    print(f"{version.reference}{held}: {version.bytes:,} bytes, registered {to_local(version.registered)}")
-    print(f"file: {path}")
+    print_line(f"{version.reference}{held}: {version.bytes:,} bytes, registered {to_local(version.registered)}")
+    print_line(f"file: {path}")
     for key, value in version.lineage.items():
-        print(f"{key.replace('_', ' ')}: {value}")
+        print_line(f"{key.replace('_', ' ')}: {value}")
     rows = [["figure", *(f"{each.split} {each.fingerprint}" for each in version.evaluations)]]
     names = dict.fromkeys(name for each in version.evaluations for name in each.figures)
     for name in names:
@@ -63,7 +63,7 @@ def print_registered(version: Version, as_json: bool) -> None:
     if as_json:
         print(to_json(asdict(version)))
         return
-    print(f"{version.reference}: {version.lineage['model']}, sha256 {version.sha256[:12]}")
+    print_line(f"{version.reference}: {version.lineage['model']}, sha256 {version.sha256[:12]}")
     log.info(
         "next: lesion eval --model %s · lesion models promote %s %d", version.reference, version.name, version.version
     )
@@ -75,10 +75,10 @@ def print_promotion(promotion: Promotion, as_json: bool) -> None:
         print(to_json(asdict(promotion)))
         return
     if promotion.previous == promotion.version:
-        print(f"{promotion.name}@{promotion.version} was in {promotion.alias} already")
+        print_line(f"{promotion.name}@{promotion.version} was in {promotion.alias} already")
         return
     before = "" if promotion.previous is None else f", before it {promotion.previous}"
-    print(f"{promotion.name}@{promotion.version} is in {promotion.alias} now{before}")
+    print_line(f"{promotion.name}@{promotion.version} is in {promotion.alias} now{before}")
     if promotion.forced:
         log.warning("forced: %s", promotion.forced)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from lesion.cli.render import print_table
+from lesion.cli.render import print_line, print_table
 from lesion.records import Estimate, to_json
 from lesion.tracking.entries import Curve, RunDetail, RunEntry, drop_groups, find_best, find_differences, is_less_better
 from lesion.tracking.texts import show_figure, show_parameter, show_seconds
@@ -23,7 +23,7 @@ def print_list(entries: Sequence[RunEntry], as_json: bool) -> None:
         print(to_json({"runs": [asdict(entry) for entry in entries]}))
         return
     if not entries:
-        print("no such runs")
+        print_line("no such runs")
         return
     rows = [["run", "tier", "status", "when", "epochs", "val AUROC", "val loss", "test AUROC", "took"]]
     for entry in entries:
@@ -43,10 +43,10 @@ def print_detail(detail: RunDetail, as_json: bool) -> None:
         return
     entry = detail.entry
     kept = f", the best is epoch {entry.kept_epoch}" if entry.kept_epoch else ""
-    print(f"{entry.name}: {entry.tier}, {entry.status}, {entry.epochs} epochs{kept}")
-    print(f"{to_local(entry.started)}, {show_seconds(entry.seconds)}, {to_short(entry.path)}")
+    print_line(f"{entry.name}: {entry.tier}, {entry.status}, {entry.epochs} epochs{kept}")
+    print_line(f"{to_local(entry.started)}, {show_seconds(entry.seconds)}, {to_short(entry.path)}")
     for key, value in detail.facts.items():
-        print(f"{key}: {value}")
+        print_line(f"{key}: {value}")
     rows = [["figure", "value", "95 % interval"]]
     for name, figure in sorted(entry.figures.items()):
         rows.append([name, show_figure(figure), _show_interval(detail.intervals.get(name))])
@@ -80,7 +80,8 @@ def print_comparison(details: Sequence[RunDetail], all_parameters: bool, as_json
     if rows:
         _print_part([["parameter", *head[1:]], *rows])
     else:
-        print("\nall parameters are the same")
+        print()
+        print_line("all parameters are the same")
     warn_of_splits([detail.entry for detail in details])
 
 
@@ -91,7 +92,7 @@ def print_best(entries: Sequence[RunEntry], metric: str, as_json: bool) -> None:
         return
     best = entries[0]
     which = "lowest" if is_less_better(metric) else "highest"
-    print(
+    print_line(
         f"{best.name}: {metric} {show_figure(best.figures[metric])}, the {which} of {len(entries)} finished runs; "
         f"{best.tier}, {to_local(best.started)}"
     )

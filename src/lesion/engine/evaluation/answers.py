@@ -14,6 +14,7 @@ from lesion.config.schema import Config
 from lesion.data.index import Row
 from lesion.data.split import Dataset, open_dataset
 from lesion.errors import DataError
+from lesion.escape import to_csv
 from lesion.inference.decide import Floats, to_malignant, to_probabilities
 from lesion.inference.predictor import Answers, Pixels, Predictor
 from lesion.manifest import Manifest
@@ -80,18 +81,18 @@ class SplitAnswers:
         return SplitAnswers(rows, predictions, raw, self.manifest, self.seconds)  # type: ignore[arg-type]
 
     def to_csv(self) -> str:
-        """One line per image; probabilities and measures in full precision."""
+        """One line per image; probabilities and measures in full precision, texts as `to_csv` writes them."""
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         taxonomy = self.manifest.taxonomy
         labels = taxonomy.labels if taxonomy.knows_diagnoses else ()
         checks = [check.name for check in self.manifest.checks]
         head = ("image_id", "lesion_id", "dx", "prediction", "decision", "flags", MALIGNANT)
-        writer.writerow((*head, *labels, *checks))
+        writer.writerow(map(to_csv, (*head, *labels, *checks)))
         for row, answer, measures in zip(self.rows, self.predictions, self.raw.checks.tolist(), strict=True):
             said = (answer.prediction, answer.decision, " ".join(answer.flags), answer.class_probabilities[MALIGNANT])
             diagnoses = (answer.diagnosis_probabilities or {}).values()
-            writer.writerow((row.image_id, row.lesion_id, row.dx, *said, *diagnoses, *measures))
+            writer.writerow(map(to_csv, (row.image_id, row.lesion_id, row.dx, *said, *diagnoses, *measures)))
         return text.getvalue()
 
 

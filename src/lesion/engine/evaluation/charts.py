@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lesion.chart import Frame, choose_ticks, draw_line
+from lesion.escape import to_html
 from lesion.evaluation import Bin
-from lesion.page import to_text
 from lesion.records import Curve, Estimate
 
 TENTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -122,7 +122,7 @@ def draw_thousand(title: str, counts: Sequence[tuple[str, int]]) -> str:
         body += f'<path class="{style}" d="{squares}"/>'
         at += count
     size = f"0 0 {COLUMNS * CELL} {ROWS * CELL}"
-    return f'<svg viewBox="{size}" role="img"><title>{to_text(title)}</title>{body}</svg>'
+    return f'<svg viewBox="{size}" role="img"><title>{to_html(title)}</title>{body}</svg>'
 
 
 def _keep_inside(frame: Frame, curve: Curve) -> list[tuple[float, float | None]]:
@@ -135,7 +135,7 @@ def _draw_mark(frame: Frame, mark: Mark) -> str:
     anchor, shift = ("end", -11) if mark.x > 0.5 else ("start", 11)
     return (
         f'<path class="mark" d="M{x:.1f} {y - 7:.1f}l7 7l-7 7l-7 -7z"/>'
-        f'<text class="label" x="{x + shift:.1f}" y="{y + 20:.1f}" text-anchor="{anchor}">{to_text(mark.label)}</text>'
+        f'<text class="label" x="{x + shift:.1f}" y="{y + 20:.1f}" text-anchor="{anchor}">{to_html(mark.label)}</text>'
     )
 
 

@@ -13,8 +13,9 @@ from lesion.engine.evaluation.charts import (
 from lesion.engine.evaluation.markup import draw_figure, draw_section, draw_table, stack, to_paragraph
 from lesion.engine.evaluation.style import STYLE
 from lesion.engine.evaluation.words import INTERVALS, SPLITS, name_path, show, show_chance
+from lesion.escape import to_html
 from lesion.evaluation import ComparisonReport, Difference
-from lesion.page import render_shell, to_text
+from lesion.page import render_shell
 from lesion.records import NOTICE
 
 LESS_IS_BETTER = ("calibration_error", "brier")
@@ -23,8 +24,8 @@ LESS_IS_BETTER = ("calibration_error", "brier")
 def render_comparison(report: ComparisonReport) -> str:
     """The page; every name is escaped, nothing is loaded from anywhere, and no script runs."""
     parts = [
-        f"<header><h1>{to_text(report.a)} against {to_text(report.b)}</h1>",
-        f'<p class="notice" role="note">{to_text(NOTICE)}</p>',
+        f"<header><h1>{to_html(report.a)} against {to_html(report.b)}</h1>",
+        f'<p class="notice" role="note">{to_html(NOTICE)}</p>',
         to_paragraph(
             f"A is {report.a}, B is {report.b}. Both were asked about the same {report.images:,} images of "
             f"{report.lesions:,} skin lesions, the {report.split} split with fingerprint {report.fingerprint}. "
@@ -34,7 +35,7 @@ def render_comparison(report: ComparisonReport) -> str:
         "</header><main>",
         _draw_differences(report),
         _draw_rocs(report),
-        f'</main><footer class="soft">{to_text(NOTICE)}</footer>',
+        f'</main><footer class="soft">{to_html(NOTICE)}</footer>',
     ]
     return render_shell(f"{report.a} against {report.b}", STYLE, "\n".join(parts))
 
@@ -74,8 +75,8 @@ def _draw_differences(report: ComparisonReport) -> str:
         drawing = "" if each.difference.value is None else draw_interval(each.difference, *scale, 0.0)
         wish = "<small>less is better</small>" if each.figure in LESS_IS_BETTER else ""
         rows.append(
-            [f"{to_text(name_path(each.figure))}{wish}", f'<div class="beside">{drawing}<span>{told}</span></div>',
-             stack(each.a, each.figure), stack(each.b, each.figure), show_chance(each.p_value), to_text(each.method)]
+            [f"{to_html(name_path(each.figure))}{wish}", f'<div class="beside">{drawing}<span>{told}</span></div>',
+             stack(each.a, each.figure), stack(each.b, each.figure), show_chance(each.p_value), to_html(each.method)]
         )  # fmt: skip
     note = (
         "Differences are paired: both models are measured on the same resampled lesions. The p-value says how often so "

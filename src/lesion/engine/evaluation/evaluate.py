@@ -63,7 +63,7 @@ def evaluate(
     dataset, rows = open_split(predictor, model, split, chosen, show)
     pixels = dataset.open_cache(predictor.manifest.preprocess, chosen.data.workers, show).take(rows)
     answers = ask(predictor, rows, pixels, show)
-    found = find_findings(answers, pixels, dataset, split, predictor.identity, show)
+    found = find_findings(answers, pixels, dataset, split, predictor.artifact.identity, show)
     if tta:
         without = ask(plain, rows, pixels, show)
         speed = len(rows) / without.seconds

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from lesion.engine.evaluation.markup import draw_section, to_paragraph
 from lesion.engine.evaluation.pictures import blend, to_source
 from lesion.engine.evaluation.words import name_diagnosis, name_flags, show_number
+from lesion.escape import to_html
 from lesion.evaluation import Case, Evaluation
-from lesion.page import to_text
 from lesion.taxonomy import MALIGNANT
 
 Pictures = Mapping[str, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]
@@ -47,12 +47,12 @@ def draw_gallery(evaluation: Evaluation, pictures: Pictures) -> str:
 def _draw_case(case: Case, pictures: Pictures) -> str:
     decision = f"referred: {name_flags(case.flags)}" if case.flags else f"answered: {case.decision}"
     ranked = sorted((case.diagnosis_probabilities or {}).items(), key=lambda pair: -pair[1])[:MOST]
-    diagnoses = "".join(f"<li>{show_number(share)} {to_text(name_diagnosis(dx))}</li>" for dx, share in ranked)
+    diagnoses = "".join(f"<li>{show_number(share)} {to_html(name_diagnosis(dx))}</li>" for dx, share in ranked)
     return (
         f'<figure class="card">{_draw_pictures(case, pictures)}<figcaption>'
-        f"<b>{to_text(name_diagnosis(case.dx))}</b><br>probability {show_number(case.malignant)}, {to_text(decision)}"
+        f"<b>{to_html(name_diagnosis(case.dx))}</b><br>probability {show_number(case.malignant)}, {to_html(decision)}"
         + (f"<ul>{diagnoses}</ul>" if diagnoses else "")
-        + f'<span class="soft">{to_text(case.image_id)}</span></figcaption></figure>'
+        + f'<span class="soft">{to_html(case.image_id)}</span></figcaption></figure>'
     )
 
 
@@ -60,7 +60,7 @@ def _draw_pictures(case: Case, pictures: Pictures) -> str:
     if case.image_id not in pictures:
         return '<div class="blank">no picture</div>'
     pixels, heat = pictures[case.image_id]
-    name = to_text(f"{case.image_id}, {name_diagnosis(case.dx)}")
+    name = to_html(f"{case.image_id}, {name_diagnosis(case.dx)}")
     photo = f'<img class="photo" alt="{name}" src="{to_source(pixels)}">'
     if not heat.size or not np.isfinite(heat).all():
         return f'{photo}<div class="blank heat">no heat map</div>'

@@ -3,8 +3,8 @@
 from lesion.engine.evaluation.charts import draw_thousand
 from lesion.engine.evaluation.markup import to_paragraph
 from lesion.engine.evaluation.words import SPLITS, of_hundred, show_number, show_rule
+from lesion.escape import to_html
 from lesion.evaluation import Evaluation
-from lesion.page import to_text
 from lesion.records import NOTICE, Estimate
 
 GROUPS = {
@@ -19,8 +19,8 @@ def draw_headline(evaluation: Evaluation) -> str:
     """Title, notice, the figures that matter most, and a thousand lesions."""
     return "".join(
         [
-            f"<h1>Evaluation of {to_text(evaluation.model)}</h1>",
-            f'<p class="notice" role="note">{to_text(NOTICE)}</p>',
+            f"<h1>Evaluation of {to_html(evaluation.model)}</h1>",
+            f'<p class="notice" role="note">{to_html(NOTICE)}</p>',
             to_paragraph(tell_test(evaluation)),
             _draw_tiles(evaluation),
             _draw_thousand(evaluation),
@@ -77,11 +77,11 @@ def _draw_tiles(evaluation: Evaluation) -> str:
 def _draw_tile(estimate: Estimate, words: str, reason: str | None, hundred: bool = True) -> str:
     write = of_hundred if hundred else show_number
     if estimate.value is None:
-        return f"<li><b>–</b>{to_text(words)}<span>Not computed: {to_text(reason or 'no data')}</span></li>"
+        return f"<li><b>–</b>{to_html(words)}<span>Not computed: {to_html(reason or 'no data')}</span></li>"
     unit = " <small>of 100</small>" if hundred else ""
     known = estimate.low is not None and estimate.high is not None
     between = f"95 % interval: {write(estimate.low or 0)} to {write(estimate.high or 0)}" if known else "no interval"
-    return f"<li><b>{write(estimate.value)}{unit}</b>{to_text(words)}<span>{between}</span></li>"
+    return f"<li><b>{write(estimate.value)}{unit}</b>{to_html(words)}<span>{between}</span></li>"
 
 
 def _draw_thousand(evaluation: Evaluation) -> str:

@@ -18,8 +18,8 @@ from lesion.engine.evaluation.words import (
     show_round,
     show_share,
 )
+from lesion.escape import to_html
 from lesion.evaluation import Evaluation, Stress, Subgroup
-from lesion.page import to_text
 from lesion.records import Estimate
 
 SHOWN = ("auroc", "sensitivity", "specificity", "referred")  # of a subgroup
@@ -34,7 +34,7 @@ def draw_diagnoses(evaluation: Evaluation) -> str:
     names = list(next(iter(evaluation.diagnoses.values())))
     rows = [
         [
-            "mean of all" if dx == MEAN else to_text(name_diagnosis(dx)),
+            "mean of all" if dx == MEAN else to_html(name_diagnosis(dx)),
             f"{evaluation.diagnosis_counts[dx]:,}" if dx in evaluation.diagnosis_counts else "",
             *(stack(figures[name], name) for name in names),
         ]
@@ -102,7 +102,7 @@ def draw_referral(evaluation: Evaluation) -> str:
         [f"sets that hold “benign” where it is true; goal {goal}", show(referral.benign_covered, "benign_covered")],
     ]
     flags = [
-        [to_text(name_flags((flag,))), f"{count:,}", show_share(count / evaluation.images)]
+        [to_html(name_flags((flag,))), f"{count:,}", show_share(count / evaluation.images)]
         for flag, count in referral.flags.items()
     ]
     return draw_section(
@@ -120,7 +120,7 @@ def _draw_group(group: str, members: Sequence[Subgroup], scale: tuple[float, flo
     for each in members:
         auroc, *others = _tell_figures(each)
         size = f"{each.images:,} images of {each.lesions:,} lesions, {each.malignant:,} malignant"
-        first = f"{to_text(VALUES.get(each.value, each.value))}<small>{size}</small>"
+        first = f"{to_html(VALUES.get(each.value, each.value))}<small>{size}</small>"
         rows.append([first, _draw_beside(each.metrics["auroc"], scale, overall, auroc), *others])
     return draw_table(f"By {name[:1].lower()}{name[1:]}", head, rows)
 
@@ -130,7 +130,7 @@ def _tell_figures(group: Subgroup) -> list[str]:
     told, cells = {""}, []
     for name in SHOWN:
         reason = group.undefined.get(name, "")
-        why = "" if reason in told else f'<small class="why">{to_text(reason)}</small>'
+        why = "" if reason in told else f'<small class="why">{to_html(reason)}</small>'
         told.add(reason)
         cells.append(stack(group.metrics[name], name) + why)
     return cells
@@ -143,7 +143,7 @@ def _draw_beside(estimate: Estimate, scale: tuple[float, float], reference: floa
 
 def _tell_stress(stress: Stress, scale: tuple[float, float]) -> list[str]:
     return [
-        f"{to_text(stress.name)}<small>{to_text(stress.level)}</small>",
+        f"{to_html(stress.name)}<small>{to_html(stress.level)}</small>",
         _draw_beside(stress.auroc_change, scale, 0.0, stack(stress.auroc_change)),
         stack(stress.auroc),
         stack(stress.flipped, "flipped"),

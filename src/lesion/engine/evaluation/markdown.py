@@ -3,11 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from lesion.escape import to_terminal
+
 
 def to_markdown(text: object) -> str:
     """A text on one line that cannot become markup: neither Markdown's nor HTML's."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in str(text))
-    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", plain)
+    return re.sub(r"([\\`*\[\]<>|&])", r"\\\1", to_terminal(text))
 
 
 def draw_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -7,8 +7,9 @@ from lesion.engine.evaluation.markup import draw_section, draw_table, to_paragra
 from lesion.engine.evaluation.performance import draw_calibration, draw_decisions, draw_figures, draw_ranking
 from lesion.engine.evaluation.style import STYLE
 from lesion.engine.evaluation.words import INTERVALS, name_path, show_number, show_rule
+from lesion.escape import to_html
 from lesion.evaluation import Evaluation
-from lesion.page import render_shell, to_text
+from lesion.page import render_shell
 from lesion.records import NOTICE
 
 CONTENTS = {
@@ -49,13 +50,13 @@ def render_page(evaluation: Evaluation, pictures: Pictures) -> str:
         draw_gallery(evaluation, pictures),
         _draw_undefined(evaluation),
         _draw_method(evaluation),
-        f'</main><footer class="soft">{to_text(NOTICE)}</footer>',
+        f'</main><footer class="soft">{to_html(NOTICE)}</footer>',
     ]
     return render_shell(f"Evaluation of {evaluation.model}", STYLE, "\n".join(parts))
 
 
 def _draw_undefined(evaluation: Evaluation) -> str:
-    rows = [[to_text(name_path(name)), to_text(reason)] for name, reason in evaluation.undefined.items()]
+    rows = [[to_html(name_path(name)), to_html(reason)] for name, reason in evaluation.undefined.items()]
     return draw_section(
         "undefined",
         "What could not be computed",
@@ -83,6 +84,6 @@ def _draw_method(evaluation: Evaluation) -> str:
             else ""
         ),
     }
-    items = "".join(f"<dt>{name}</dt><dd>{to_text(fact)}</dd>" for name, fact in facts.items())
+    items = "".join(f"<dt>{name}</dt><dd>{to_html(fact)}</dd>" for name, fact in facts.items())
     note = "The exported file itself was measured, through the code that answers for lesion predict and the server."
     return draw_section("method", "How this was measured", to_paragraph(note), f'<dl class="card">{items}</dl>')

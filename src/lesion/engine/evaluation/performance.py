@@ -15,8 +15,8 @@ from lesion.engine.evaluation.charts import (
 )
 from lesion.engine.evaluation.markup import draw_figure, draw_section, draw_table, stack, to_paragraph
 from lesion.engine.evaluation.words import FIGURES, name_figure, name_path, show, show_chance, show_number, show_share
+from lesion.escape import to_html
 from lesion.evaluation import Bin, Evaluation
-from lesion.page import to_text
 from lesion.records import Curve
 
 
@@ -24,7 +24,7 @@ def draw_figures(evaluation: Evaluation) -> str:
     """Every figure with its interval, over images and over lesions."""
     rows = [
         [
-            f"{to_text(name_figure(name))}<small>{to_text(FIGURES.get(name, ('', ''))[1])}</small>",
+            f"{to_html(name_figure(name))}<small>{to_html(FIGURES.get(name, ('', ''))[1])}</small>",
             stack(estimate, name),
             stack(evaluation.lesion_metrics[name], name),
         ]
@@ -109,8 +109,8 @@ def _draw_gain(evaluation: Evaluation) -> str:
     if not evaluation.tta_gain:
         return ""
     rows = [
-        [to_text(name_path(each.figure)), stack(each.a, each.figure), stack(each.b, each.figure),
-         stack(each.difference, each.figure), show_chance(each.p_value), to_text(each.method)]
+        [to_html(name_path(each.figure)), stack(each.a, each.figure), stack(each.b, each.figure),
+         stack(each.difference, each.figure), show_chance(each.p_value), to_html(each.method)]
         for each in evaluation.tta_gain
     ]  # fmt: skip
     head = ["figure", "#eight views", "#one view", "#difference", "#p-value", "method"]

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from lesion.errors import ConfigError, DataError
+from lesion.escape import to_csv
 from lesion.extras import need
 from lesion.inference.bulk.items import Answer, Problem, Unreadable
 from lesion.records import SCHEMA, Prediction, to_dict
 from lesion.suggest import lookup
 
-# A cell that begins so is a formula to a spreadsheet (OWASP, "CSV Injection"); the apostrophe is ours to mark it.
-FORMULA = tuple("=+-@\t\r\n'＝＋－＠")
 ROWS = 10_000  # of a Parquet row group
 
 
@@ -59,15 +58,18 @@ class JsonLines:
         """See Lines."""
         end, start = 0, b'{"source": "'
         for line in file:
-            whole = line.endswith(b"\n")
+            entry = None
             try:
                 record = json.loads(line)
-                entry = Entry(str(record["source"]), record.get("model"), end + len(line))
-            except (ValueError, LookupError, TypeError, AttributeError):
-                whole = False
-            if not whole:
-                if file.read(1) or not (line.startswith(start) or start.startswith(line)):
-                    raise not_ours(name, end) from None
+                model = record["model"] if "model" in record else record["error"] and None
+                entry = Entry(str(record["source"]), model, end + len(line))
+            except (ValueError, LookupError, TypeError, RecursionError):
+                pass
+            if entry is None or not line.endswith(b"\n"):
+                # A line that was cut off is ours behind an answer, or if it holds nothing yet that could be lost.
+                ours = entry is not None or start.startswith(line) or (end > 0 and line.startswith(start))
+                if file.read(1) or not ours:
+                    raise not_ours(name, end)
                 return
             end = entry.end
             yield entry
@@ -88,7 +90,7 @@ class Csv:
     def encode_record(self, record: Mapping[str, Any]) -> bytes:
         """The row of an answer's record."""
         flat = flatten(record)
-        return self._join(_disarm(flat.get(name)) for name in self.columns)
+        return self._join(to_csv(flat.get(name)) for name in self.columns)
 
     def scan(self, file: BinaryIO, name: str) -> Iterator[Entry]:
         """See Lines."""
@@ -145,10 +147,6 @@ class _Counted:
         return self.last.decode("utf-8", "replace")
 
 
-def _disarm(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA) else cell
-
-
 def flatten(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}, "c": ["x", "y"]} to {"a.b": 1, "c": "x y"}."""
     flat: dict[str, Any] = {}
@@ -166,7 +164,7 @@ def to_columns(template: Prediction) -> dict[str, type]:
     return {name: type(value) for name, value in flatten({**to_dict(template), **wrong}).items()}
 
 
-def write_json(lines: BinaryIO, out: Path, template: Prediction) -> None:
+def write_json(lines: Iterable[bytes], out: Path, template: Prediction) -> None:
     """JSON lines to the document of `--json`, a line for each answer."""
     with out.open("wb") as file:
         file.write(f'{{"schema": {SCHEMA}, "predictions": ['.encode())
@@ -175,13 +173,13 @@ def write_json(lines: BinaryIO, out: Path, template: Prediction) -> None:
         file.write(b"\n]}\n")
 
 
-def write_lines(lines: BinaryIO, out: Path, template: Prediction) -> None:
+def write_lines(lines: Iterable[bytes], out: Path, template: Prediction) -> None:
     """JSON lines as they are."""
     with out.open("wb") as file:
         file.writelines(lines)
 
 
-def write_csv(lines: BinaryIO, out: Path, template: Prediction) -> None:
+def write_csv(lines: Iterable[bytes], out: Path, template: Prediction) -> None:
     """JSON lines to CSV."""
     table = Csv(template)
     with out.open("wb") as file:
@@ -189,7 +187,7 @@ def write_csv(lines: BinaryIO, out: Path, template: Prediction) -> None:
         file.writelines(table.encode_record(json.loads(line)) for line in lines)
 
 
-def write_parquet(lines: BinaryIO, out: Path, template: Prediction) -> None:
+def write_parquet(lines: Iterable[bytes], out: Path, template: Prediction) -> None:
     """JSON lines to Parquet, with the columns of CSV."""
     import pyarrow
     from pyarrow import parquet
@@ -197,12 +195,13 @@ def write_parquet(lines: BinaryIO, out: Path, template: Prediction) -> None:
     kinds = {float: pyarrow.float64(), bool: pyarrow.bool_(), int: pyarrow.int64()}
     columns = to_columns(template)
     schema = pyarrow.schema([(name, kinds.get(kind, pyarrow.string())) for name, kind in columns.items()])
+    lines = iter(lines)
     with parquet.ParquetWriter(out, schema) as writer:
         while part := [flatten(json.loads(line)) for line in islice(lines, ROWS)]:
             writer.write_table(pyarrow.Table.from_pylist(part, schema=schema))
 
 
-WRITERS: dict[str, Callable[[BinaryIO, Path, Prediction], None]] = {
+WRITERS: dict[str, Callable[[Iterable[bytes], Path, Prediction], None]] = {
     "json": write_json,
     "jsonl": write_lines,
     "csv": write_csv,

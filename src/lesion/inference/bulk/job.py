@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lesion.errors import Interrupted, Terminated
 from lesion.inference.bulk.items import Answer, Item, Unreadable
 from lesion.inference.bulk.outputs import Earlier, Output
 from lesion.progress import Progress, Silent
+from lesion.records import Prediction
 
 log = logging.getLogger(__name__)
 Answering = Callable[[Iterable[Item | None]], Generator[Answer, None, None]]
@@ -40,9 +41,11 @@ class Job:
 
     answering: Answering
     output: Output
-    earlier: Earlier | None = None
-    """What is not to be answered again."""
+    earlier: Earlier = field(default_factory=Earlier)
+    """What the output held before: it is not answered again, but what could not be read is tried again."""
     progress: Progress | None = None
+    on_unreadable: Callable[[str], None] | None = None
+    """Told the name of each image without a prediction, which may then come again among the items."""
     images: int = 0
     unreadable: int = 0
     seconds: float = 0.0
@@ -74,15 +77,39 @@ class Job:
         with closing(self.answering(self._skip(items, show))) as answers:
             for answer in answers:
                 with signals.held():
-                    self.output.write(answer)
-                    self.images += 1
-                    if isinstance(answer, Unreadable):
-                        self._note(answer)
+                    self._take(answer)
                 show.advance()
+
+    def _take(self, answer: Answer) -> None:
+        """Write an answer and count it, unless it only says again that an image cannot be read."""
+        name, failed = answer.source, self.earlier.failed
+        known = failed.strike(name)
+        if isinstance(answer, Prediction) or not known:
+            self.output.write(answer)
+            self.images += 1
+        if isinstance(answer, Prediction):
+            if known:
+                self._mend(name)
+            return
+        if not known:
+            self._note(answer)
+        if self.on_unreadable is not None:  # it may come again
+            failed.note(name)
+            self.on_unreadable(name)
+
+    def _mend(self, name: str) -> None:
+        """Let the prediction just written take the place of the error before it."""
+        self.earlier.superseded.note(name)
+        if self.earlier.unreadable:
+            self.earlier.unreadable -= 1
+            self.earlier.answers -= 1
+        else:
+            self.unreadable -= 1
+            self.images -= 1
 
     def _skip(self, items: Iterable[Item | None], show: Progress) -> Iterator[Item | None]:
         for item in items:
-            if item is not None and self.earlier is not None and self.earlier.ledger.strike(item.name):
+            if item is not None and self.earlier.ledger.strike(item.name):
                 show.advance()
             else:
                 yield item
@@ -100,8 +127,8 @@ class Job:
             output=output,
             model=model,
             images=self.images,
-            unreadable=self.unreadable + (self.earlier.unreadable if self.earlier else 0),
-            earlier=self.earlier.answers if self.earlier else 0,
+            unreadable=self.unreadable + self.earlier.unreadable,
+            earlier=self.earlier.answers,
             seconds=self.seconds,
             images_per_second=self.images / self.seconds if self.seconds else 0.0,
         )

@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import secrets
 import textwrap
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO, cast
 
@@ -38,9 +40,34 @@ class Output(Protocol):
 class Earlier:
     """What an unfinished output held already."""
 
-    ledger: Ledger
+    ledger: Ledger = field(default_factory=Ledger)
+    """Names with a prediction."""
+    failed: Ledger = field(default_factory=Ledger)
+    """Names without one, which are tried again."""
+    superseded: Ledger = field(default_factory=Ledger)
+    """Names whose error is followed by a prediction: the last record of a name counts."""
     answers: int = 0
+    """Records that count."""
     unreadable: int = 0
+    """Those of them without a prediction."""
+
+    def note(self, name: str, readable: bool) -> None:
+        """Count a record of the output."""
+        if not readable:
+            self.failed.note(name)
+            self.unreadable += 1
+        else:
+            self.ledger.note(name)
+            if self.failed.strike(name):
+                self.superseded.note(name)
+                self.unreadable -= 1
+                return
+        self.answers += 1
+
+    def close(self) -> None:
+        """Remove the lists of names."""
+        for each in (self.ledger, self.failed, self.superseded):
+            each.close()
 
 
 class StreamOutput:
@@ -94,7 +121,7 @@ class FileOutput:
         beside = Path(f"{name}.partial") if is_remote(target) else Path(target).with_name(f"{name}.partial")
         self.path = Path(target) if self._grows else beside
         self._lines: Lines = Csv(template) if self._grows and form == "csv" else JsonLines()
-        self.earlier = Earlier(Ledger())
+        self.earlier = Earlier()
         self._require_free(resume)
         ensure_folder(self.path.parent)
         try:
@@ -133,9 +160,7 @@ class FileOutput:
                         f"{self.path} was answered by {entry.model}, not by {model}",
                         hint="name that model, or another file",
                     )
-                self.earlier.ledger.note(entry.source)
-                self.earlier.answers += 1
-                self.earlier.unreadable += entry.model is None
+                self.earlier.note(entry.source, entry.model is not None)
                 end = entry.end
             if file.seek(0, os.SEEK_END) - end > LONGEST:
                 raise not_ours(str(self.path), end)
@@ -166,10 +191,12 @@ class FileOutput:
             raise self._fail(error) from error
 
     def _convert(self) -> None:
-        new = self.path.with_suffix(".new")
+        # Hidden, and of a name that nothing else has.
+        new = self.path.with_name(f".{self.path.stem}.{secrets.token_hex(8)}")
         try:
+            new.open("xb").close()
             with self.path.open("rb") as lines:
-                WRITERS[self._form](lines, new, self._template)
+                WRITERS[self._form](self._drop_superseded(lines), new, self._template)
             if is_remote(self.target):
                 upload(new, self.target, hint="check your access; --resume tries again")
             else:
@@ -179,10 +206,16 @@ class FileOutput:
         finally:
             new.unlink(missing_ok=True)
 
+    def _drop_superseded(self, lines: Iterable[bytes]) -> Iterator[bytes]:
+        for line in lines:
+            record = json.loads(line) if b'"error": ' in line else {}
+            if "error" not in record or not self.earlier.superseded.strike(record["source"]):
+                yield line
+
     def close(self) -> None:
         """Close the file; one that holds no answer goes away."""
         self._file.close()
-        self.earlier.ledger.close()
+        self.earlier.close()
         if not self._end:
             self.path.unlink(missing_ok=True)
 

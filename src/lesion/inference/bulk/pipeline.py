@@ -1,17 +1,14 @@
 """Answer items: decoding, preprocessing and inference of several batches at once, answers in order."""
 
-import os
-import stat
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from lesion.errors import DataError, ImageError, LesionError, NotFoundError, RemoteError
+from lesion.errors import DataError, LesionError, NotFoundError, RemoteError
 from lesion.inference.bulk import remote
 from lesion.inference.bulk.items import Answer, Item, Unreadable
 from lesion.records import Prediction
@@ -88,7 +85,4 @@ def _fetch(source: str | bytes | LesionError) -> str | bytes:
         return source
     if is_remote(source):
         return remote.read(source)
-    with suppress(OSError):  # which is told when it is opened
-        if stat.S_ISFIFO(os.stat(source).st_mode):  # noqa: PTH116  see `to_item`
-            raise ImageError(f"cannot read {source}: it is a pipe")  # nobody may ever write to it
     return source

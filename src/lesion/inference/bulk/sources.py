@@ -19,6 +19,7 @@ Items = Iterator[Item | None]
 SUFFIXES = (".jpg", ".jpeg", ".png")
 PART = 10_000  # names of a folder that are sorted at a time
 CHUNK = 2**16
+BOM = b"\xef\xbb\xbf"  # of UTF-8, which some editors write
 LONGEST = 2**16  # bytes of a line on stdin
 
 
@@ -109,14 +110,17 @@ def _match(pattern: str) -> Iterator[Item]:
 def read_stream(stream: BinaryIO) -> Items:
     """One image, if its bytes come, else an item for each line, which is a path or an address."""
     start = b""
-    while len(start) < 16 and (more := _read_some(stream)):  # a pipe may bring a byte at a time
+    # A pipe may bring a byte at a time. A list must not wait for more bytes than tell it from an image.
+    while any(magic.startswith(start) and magic != start for magic in (*OPENERS, BOM)):
+        if not (more := _read_some(stream)):
+            break
         start += more
     if start.startswith(tuple(OPENERS)):
         yield Item("stdin", start + stream.read(MAX_BYTES + 1 - len(start)))
         return
     if b"\0" in start:
         raise NotAnImage("stdin brings neither a JPEG or PNG nor a list of paths", hint="one path a line, in UTF-8")
-    yield from _read_lines(start.removeprefix(b"\xef\xbb\xbf"), stream)
+    yield from _read_lines(start.removeprefix(BOM), stream)
 
 
 def _read_lines(start: bytes, stream: BinaryIO) -> Items:

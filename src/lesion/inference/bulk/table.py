@@ -3,11 +3,12 @@
 import csv
 import os
 from collections.abc import Iterator
+from io import TextIOWrapper
 from itertools import chain
-from pathlib import Path
 from typing import TextIO
 
 from lesion.errors import ConfigError, DataError, NotFoundError
+from lesion.files import open_regular
 from lesion.inference.bulk import remote
 from lesion.inference.bulk.items import Item, to_item
 from lesion.remote import is_remote
@@ -44,11 +45,11 @@ def read(place: str, column: str | None = None) -> Iterator[Item]:
 
 def _open(place: str) -> TextIO:
     # A path need not be text; whatever the bytes are, they are looked for as a file.
-    words = {"encoding": "utf-8-sig", "errors": "surrogateescape", "newline": ""}
+    encoding, errors, newline = "utf-8-sig", "surrogateescape", ""
     if is_remote(place):
-        return remote.open_text(place, **words)
+        return remote.open_text(place, encoding=encoding, errors=errors, newline=newline)
     try:
-        return Path(place).open(**words)  # type: ignore[call-overload, no-any-return]
+        return TextIOWrapper(open_regular(place), encoding, errors, newline)
     except FileNotFoundError as error:
         raise NotFoundError(f"no such table: {place}", hint="check the path") from error
     except (OSError, ValueError) as error:
