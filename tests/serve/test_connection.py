@@ -399,8 +399,8 @@ def test_names_of_a_server_that_is_configured(make_app: App) -> None:
     def ask(host: str, **settings: object) -> int:
         return TestClient(make_app(**settings)).get("/livez", headers={"host": host}).status_code
 
-    assert ask("ward.example", hosts=["ward.example"]) == 200
-    assert ask("evil.example", hosts=["ward.example"], open=True) == 421
+    assert ask("ward.example", allowed_hosts=["ward.example"]) == 200
+    assert ask("evil.example", allowed_hosts=["ward.example"], open=True) == 421
     assert ask("evil.example", open=True) == 200
 
 

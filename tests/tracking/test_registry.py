@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.engine import URL
 
 from lesion.artifact import Artifact
-from lesion.errors import ArtifactError, CheckFailed, ConfigError, NotFoundError, RemoteError
+from lesion.errors import ArtifactError, CheckFailed, ConfigError, NotFoundError, RemoteError, StoreError
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import sha256
 from lesion.records import Estimate
@@ -124,7 +124,7 @@ def test_a_row_that_names_another_file_is_refused(
 ) -> None:
     version = either.register(write_model(tmp_path / "model.onnx"), "ham", "memory://bucket/models")
     bucket.put(write_model(tmp_path / "other.onnx", 0.9).read_bytes(), "/bucket/other.onnx")
-    with pytest.raises(ArtifactError, match="the file of ham@1 is another one"):
+    with pytest.raises(StoreError, match="the address of ham@1 is not that of its file"):
         either.locate(replace(version, lineage={**version.lineage, "file": "memory://bucket/other.onnx"}))
     (runs.parent / "x.onnx").write_bytes(b"x")
     with pytest.raises(ArtifactError, match="ham@1 has no SHA-256"):

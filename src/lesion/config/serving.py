@@ -45,7 +45,7 @@ class ServeConfig:
     """redis://HOST:PORT/N that several servers count `rate` in; null counts in this process."""
     proxies: int = knob(0, at_least=0, at_most=10)
     """Trusted proxies in front; so many addresses from the right of X-Forwarded-For are believed."""
-    hosts: list[str] = knob([])
+    allowed_hosts: list[str] = knob([])
     """Names in the Host header that are answered, besides localhost and IP addresses; see docs/serving.md."""
     origins: list[str] = knob([])
     """Origins that browsers may call from (CORS); none by default."""

@@ -112,8 +112,8 @@ class Frame:
         settings = self.service.settings
         name = host.rpartition(":")[0] if _PORT.search(host) else host
         name = name.lower().rstrip(".")
-        if settings.hosts:
-            return name in settings.hosts or _is_local(name)
+        if settings.allowed_hosts:
+            return name in settings.allowed_hosts or _is_local(name)
         return bool(settings.tokens or settings.open) or _is_local(name) or "." not in name or name == settings.host
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
@@ -142,7 +142,8 @@ async def _refuse_headers(request: Request) -> Response:
 
 
 async def _refuse_host(request: Request) -> Response:
-    raise Refused(421, "unknown_host", "the Host header names another server", hint="add the name to serve.hosts")
+    hint = "add the name to serve.allowed_hosts"
+    raise Refused(421, "unknown_host", "the Host header names another server", hint)
 
 
 def _is_local(name: str) -> bool:

@@ -140,7 +140,7 @@ def run_workers(build: Build, listener: socket.socket, settings: ServeConfig, re
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         with hang_ups(let_in=True), _metrics_folder() as folder:
-            start = partial(_start, build, listener, each)
+            start = partial(_start, build, listener, each, folder)
             try:
                 for _ in range(settings.workers):
                     crew.append(Place(start, folder, start(), monotonic()))
@@ -198,11 +198,11 @@ def _no_room(error: OSError) -> OutputError:
     )
 
 
-def _start(build: Build, listener: socket.socket, settings: ServeConfig) -> Worker:
+def _start(build: Build, listener: socket.socket, settings: ServeConfig, folder: str) -> Worker:
     context = get_context("spawn")  # a fork would copy locks that threads of ours hold
     ours, theirs = context.Pipe()
     level = logging.getLogger("lesion").level
-    process = context.Process(target=_work, args=(build, listener, settings, level, theirs), name="worker")
+    process = context.Process(target=_work, args=(build, listener, settings, level, folder, theirs), name="worker")
     with hang_ups(let_in=False):  # also for the worker, until it has a handler
         process.start()
     theirs.close()
@@ -234,7 +234,9 @@ def _stop(crew: Sequence[Worker], seconds: float) -> None:
         worker.process.join()
 
 
-def _work(build: Build, listener: socket.socket, settings: ServeConfig, level: int, pipe: Connection) -> None:
+def _work(
+    build: Build, listener: socket.socket, settings: ServeConfig, level: int, folder: str, pipe: Connection
+) -> None:
     """The worker's side."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)  # Ctrl-C is for the parent, which then asks the workers to stop
@@ -243,7 +245,7 @@ def _work(build: Build, listener: socket.socket, settings: ServeConfig, level: i
     ours.setLevel(level)
     set_up_logs(settings.log)
     try:
-        _reserve_metrics(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
+        _reserve_metrics(Path(folder))
         app = build(settings)
     except LesionError as error:
         pipe.send(error)
