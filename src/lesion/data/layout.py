@@ -27,7 +27,9 @@ def check_places(source: Path, root: Path) -> None:
         raise OutputError(
             f"{source} and {root} lie one inside the other", hint="name a ROOT beside SOURCE, not in or around it"
         )
-    _check_free(root)
+    if root.is_dir():
+        with hold_lock(root / LOCK, f"write the dataset {root}"):  # what another command writes is not left over
+            _check_free(root)
 
 
 def _check_free(root: Path) -> None:
