@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Self
 
-from lesion.artifact import Artifact
+from lesion.artifact import MAX_BYTES, Artifact
 from lesion.errors import ArtifactError, ConfigError, LesionError, NotFoundError, RemoteError, brief
 from lesion.files import cache_folder, ensure_folder, sha256, try_lock, write_atomic
 from lesion.redaction import redact
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 LOOK_S = 10.0  # for a store to say what lies at an address
 STALL_S = 60.0  # in which some byte of a file has to come
 WAIT_S = 300.0  # for another process that fetches the same
-LARGEST = 2**31 - 1  # bytes of an ONNX file
+LARGEST = MAX_BYTES
 DIGEST = "sha256="
 # What tells one content from another, in the words of gcsfs, s3fs, http and others.
 MARKS = ("etag", "generation", "md5hash", "content-md5", "mtime", "updated", "lastmodified", "last-modified", "created")
