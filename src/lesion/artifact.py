@@ -140,7 +140,9 @@ class Artifact:
                     domain, opset = _read_opset(value)
                     opsets[domain] = opset
         except ValueError as error:
-            raise ArtifactError(f"the graph does not say what operators it has ({error})", hint=_EXPORT_AGAIN) from error
+            raise ArtifactError(
+                f"the graph's sets of operators are not understood ({error})", hint=_EXPORT_AGAIN
+            ) from error
         return version, opsets
 
 

@@ -122,7 +122,9 @@ class Manifest:
             _require_format(data["format"])
             manifest = cls(
                 name=_text(data["name"]),
-                taxonomy=Taxonomy(*(_many(data["taxonomy"][key], _text, MAX_LABELS) for key in ("labels", "malignant"))),
+                taxonomy=Taxonomy(
+                    *(_many(data["taxonomy"][key], _text, MAX_LABELS) for key in ("labels", "malignant"))
+                ),
                 preprocess=PreprocessSpec.of(data["preprocess"]),
                 temperature=_number(data["temperature"]),
                 threshold=_number(data["threshold"]),
@@ -162,7 +164,7 @@ class Manifest:
                 f"the manifest's self-test has a tolerance of {test.tolerance:g}, at most {MAX_TOLERANCE:g} expected"
             )
         if len({check.name for check in self.checks}) < len(self.checks) or not all(map(_is_sound, self.checks)):
-            raise ArtifactError(f"the manifest's checks do not fit together: {str(self.checks):.300}")
+            raise ArtifactError(f"the manifest's checks do not fit together: {self.checks!s:.300}")
         for each in self.reference:
             fits = len(each.shares) == len(each.edges) + 1 and all(0 <= share <= 1 for share in each.shares)
             if not fits or not all(a < b for a, b in pairwise(each.edges)):

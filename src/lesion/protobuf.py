@@ -49,7 +49,8 @@ def walk(
     """Yield (message type, number, value) of the fields without a type in `schema`, in a message and all within it.
 
     Args:
-        content: a message of type `kind`.
+        content: a message.
+        kind: its type.
         schema: what to look for, and where; other fields are skipped unread.
         most: fields at most, skipped ones included; it bounds the time that hostile content takes.
         depth: levels of nested messages at most; 100 is what readers of protobuf accept.
