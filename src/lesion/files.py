@@ -69,7 +69,7 @@ def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
         if len(content) > size:  # it grew, or its file system states no size
             content += file.read(max_bytes + 1 - len(content))
     if max(size, len(content)) > max_bytes:
-        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 2**20:.3g} MiB", os.fspath(path))
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 2**20:.4g} MiB", os.fspath(path))
     return content
 
 

@@ -74,7 +74,7 @@ def walk(
             number, wire = tag >> 3, tag & 7
             if wire == VARINT:
                 value, at = _read_varint(content, at)
-                if number in wanted:
+                if number in wanted and wanted[number] is None:
                     yield kind, number, value
                 continue
             if wire in _FIXED:

@@ -1,6 +1,6 @@
 """A model tried in a process of its own, so that one which crashes, hangs or fills the memory harms no other.
 
-`python -m lesion.inference.trial THREADS < model.onnx` prints one JSON object: the `difference` that the self-test found,
+`python -m lesion.inference.trial THREADS < model.onnx` prints one JSON object: the `difference` found by the self-test,
 or the error.
 """
 

@@ -12,6 +12,7 @@ from torchvision.ops import SqueezeExcitation
 
 from lesion.config.schema import ModelConfig
 from lesion.errors import ConfigError, NotFoundError, RemoteError, brief
+from lesion.files import open_regular
 
 Weights = dict[str, torch.Tensor]
 SQUEEZES = ("fc1", "fc2")  # the layers of squeeze-and-excitation, which a lite network leaves out
@@ -73,7 +74,8 @@ def _download_weights(name: str) -> Weights:
 def _read_weights(path: Path) -> Weights:
     try:
         # weights_only: a checkpoint is untrusted input and must not run code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise NotFoundError(f"no such weights file: {path}", hint="check model.weights") from error
     except Exception as error:  # a hostile or damaged file fails in many ways
