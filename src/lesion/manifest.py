@@ -204,8 +204,6 @@ def _read_provenance(data: Any) -> dict[str, Any]:
 
 def _require_portable(value: Any, depth: int) -> None:
     """ValueError for JSON that other programs may not read: too deep, too large a number, half a surrogate pair."""
-    if depth < 0:
-        raise ValueError(f"more than {MAX_DEPTH} levels")
     if isinstance(value, str):
         value.encode()
     elif isinstance(value, float) and not math.isfinite(value):
@@ -213,6 +211,8 @@ def _require_portable(value: Any, depth: int) -> None:
     elif isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise ValueError("an integer is too large")
     elif isinstance(value, list | dict):
+        if depth == 0:
+            raise ValueError(f"more than {MAX_DEPTH} levels")
         for each in [*value, *(value.values() if isinstance(value, dict) else ())]:
             _require_portable(each, depth - 1)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ def start_session(graph: bytes, threads: int, limit_s: float = LIMIT_S) -> Any:
     Raises ArtifactError when ONNX Runtime cannot run the graph, CheckFailed when that takes longer than `limit_s`
     seconds, OutOfMemory when memory or threads do not suffice.
     """
+    _require_threads(threads)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -36,7 +37,7 @@ def start_session(graph: bytes, threads: int, limit_s: float = LIMIT_S) -> Any:
     except LesionError:
         raise
     except Exception as error:  # onnxruntime raises a class of its own per failure
-        raise _lack_of(error, threads) or ArtifactError(
+        raise _lack_of_memory(error) or ArtifactError(
             f"onnxruntime {ort.__version__} cannot run the model: {_tell(error)}",
             hint="export the model again with this version of lesion",
         ) from error
@@ -49,7 +50,7 @@ def run_session(
     try:
         return [np.asarray(each, np.float32) for each in session.run(names, {"pixels": pixels}, options)]
     except Exception as error:  # as above
-        raise _lack_of(error) or CheckFailed(
+        raise _lack_of_memory(error) or CheckFailed(
             f"the model did not answer: {_tell(error)}", hint="check it with `lesion export --verify MODEL`"
         ) from error
 
@@ -57,10 +58,12 @@ def run_session(
 def run_within(limit_s: float, work: Callable[[], T], complaint: str, stop: Callable[[], None] | None = None) -> T:
     """Return what `work` does, in a thread of its own; CheckFailed with `complaint` after `limit_s` seconds.
 
+    Raises OutOfMemory when there can be no further thread.
+
     `stop` is then called, to end it. A thread that does not end stays behind; the process can end all the same.
     """
     done: Future[T] = Future()
-    Thread(target=_fulfil, args=(done, work), daemon=True).start()
+    _start_threads(1, _fulfil, done, work)
     if not wait([done], limit_s).done:
         if stop is not None:
             stop()
@@ -76,14 +79,32 @@ def _fulfil(done: "Future[T]", work: Callable[[], T]) -> None:
         done.set_exception(error)
 
 
-def _lack_of(error: Exception, threads: int = 1) -> OutOfMemory | None:
-    """The error when memory or threads did not suffice; None for any other failure."""
-    said = str(error)
-    if "pthread_create" in said or "start new thread" in said:
-        return OutOfMemory(
-            f"onnxruntime could not start {threads} threads: {_tell(error)}",
+def _require_threads(count: int) -> None:
+    """OutOfMemory unless this process can have `count` more threads.
+
+    onnxruntime waits for ever when it can start the first of its threads but not all of them.
+    """
+    ended = Event()
+    try:
+        _start_threads(count, ended.wait)
+    finally:
+        ended.set()
+
+
+def _start_threads(count: int, target: Callable[..., object], *args: object) -> None:
+    try:
+        for _ in range(count):
+            Thread(target=target, args=args, daemon=True).start()
+    except (RuntimeError, MemoryError) as error:
+        raise OutOfMemory(
+            f"cannot start {count} more threads for the model: {brief(error)}",
             hint="use fewer with `--threads 1` or serve.threads=1, or allow more: `ulimit -u`, or the container's pids",
-        )
+        ) from error
+
+
+def _lack_of_memory(error: Exception) -> OutOfMemory | None:
+    """The error when memory did not suffice; None for any other failure."""
+    said = str(error)
     if isinstance(error, MemoryError) or any(each in said for each in ("bad_alloc", "bad allocation", "to allocate")):
         return OutOfMemory(
             f"the memory does not suffice for the model: {_tell(error)}",
