@@ -200,8 +200,8 @@ class Predictor:
         try:
             return self.decide(answers, names)
         except CheckFailed as error:
-            wrong = int(np.isfinite(to_probabilities(answers.logits, 1)).all(axis=1).argmin())
-            raise CheckFailed(f"{names[wrong]}: {error.message}", error.hint) from error
+            finite = np.isfinite(to_probabilities(answers.logits, self.manifest.temperature)).all(axis=1)
+            raise CheckFailed(f"{names[int(finite.argmin())]}: {error.message}", error.hint) from error
 
 
 def draw_test_image() -> Image.Image:

@@ -44,12 +44,11 @@ def try_out(artifact: Artifact, threads: int) -> float:
 
 def usable_memory(limit: Path = CGROUP) -> int | None:
     """Bytes of memory of the machine or, if that is less, of the container; None where the system does not tell."""
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
+    if not hasattr(os, "sysconf"):  # Windows
         return None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with suppress(OSError, ValueError):  # no cgroup v2, or "max"
-        memory = min(memory, int(limit.read_text()))
+        memory = min(memory, int(limit.read_text("ascii")))
     return memory
 
 
