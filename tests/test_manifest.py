@@ -1,5 +1,7 @@
 """What a model file says about itself: complete, in range, or refused."""
 
+import csv
+import io
 import json
 from dataclasses import replace
 from typing import Any
@@ -36,9 +38,15 @@ def refusal(text: str) -> ArtifactError:
 
 NUMBERS = st.floats(1e-6, 1e6)
 SHARES = st.floats(0, 1)
-TEXTS = st.text(min_size=1)
+# What str.isprintable() is true for: no control characters, half surrogate pairs or separators but the space.
+PRINTABLE = st.characters(exclude_categories=["C", "Z"]) | st.just(" ")
+TEXTS = st.text(PRINTABLE, min_size=1, max_size=200)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
@@ -57,7 +65,7 @@ REFERENCE = st.builds(
 
 
 @settings(deadline=None)
-@given(st.text(), NUMBERS, SHARES, st.dictionaries(st.text(), JSON, max_size=4), st.data())
+@given(st.text(PRINTABLE, max_size=200), NUMBERS, SHARES, st.dictionaries(st.text(), JSON, max_size=4), st.data())
 def test_a_manifest_survives_its_json(
     name: str, temperature: float, threshold: float, provenance: dict[str, Any], data: st.DataObject
 ) -> None:
@@ -71,7 +79,7 @@ def test_a_manifest_survives_its_json(
         Conformal(*(data.draw(SHARES) for _ in range(3))),
         tuple(data.draw(CHECKS)),
         tuple(data.draw(st.lists(REFERENCE, max_size=2))),
-        SelfTest(tuple(data.draw(SHARES) for _ in taxonomy.labels), 1e-3),
+        SelfTest((share := data.draw(SHARES), 1 - share, *([0.0] * (len(taxonomy.labels) - 2))), 1e-3),
         provenance,
     )
     assert Manifest.loads(manifest.dumps()) == manifest
@@ -110,6 +118,23 @@ def test_a_missing_entry_is_named(place: str) -> None:
 
 MAY_BE_NULL = ("checks.0.low", "checks.0.high")
 MAY_BE_EMPTY = ("taxonomy.malignant", "checks", "reference")
+TEXT_PLACES = (
+    "name",
+    "taxonomy.labels.0",
+    "checks.0.name",
+    "checks.0.low_flag",
+    "checks.0.high_flag",
+    "reference.0.name",
+)
+
+
+def nest(levels: int) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    for _ in range(levels - 1):
+        data = {"inner": data}
+    return data
+
+
 WRONG: list[tuple[str, Any]] = [
     *((place, None) for place in PLACES if place not in MAY_BE_NULL),
     *((place, []) for place in PLACES if place not in MAY_BE_EMPTY),
@@ -160,7 +185,21 @@ WRONG: list[tuple[str, Any]] = [
     ("self_test.probabilities", ["a"] * 7),
     ("self_test.probabilities", [0.5] * 6),
     ("self_test.probabilities", [None] * 7),
+    ("self_test.probabilities", [0.0] * 7),
+    ("self_test.probabilities", [1.5, -0.5, 0, 0, 0, 0, 0]),
     ("self_test.tolerance", "0.001"),
+    ("self_test.tolerance", -1),
+    ("self_test.tolerance", 0.051),
+    ("self_test.tolerance", 1e300),
+    *((place, text) for place in TEXT_PLACES for text in ("a\ud800", "a\nb", "\x1b[31m", "\u202e", "n" * 201)),
+    ("taxonomy.labels", [*map(str, range(257))]),
+    ("checks", [{"name": str(i), "low": None, "high": None, "low_flag": "", "high_flag": ""} for i in range(65)]),
+    ("reference", [{"name": "malignant", "edges": [], "shares": [1.0]}] * 66),
+    ("reference.0", {"name": "malignant", "edges": [*range(1025)], "shares": [0.0] * 1026}),
+    ("provenance", {"text": "\ud800"}),
+    ("provenance", {"\udc00": 1}),
+    ("provenance", {"number": 2**63 + 1}),
+    ("provenance", nest(17)),
     ("preprocess", [32, "bilinear"]),
     ("preprocess.size", 32.5),
     ("preprocess.size", -1),
@@ -209,6 +248,87 @@ def test_the_limits_of_a_manifest_are_told() -> None:
 )
 def test_json_that_is_no_manifest_is_refused(text: str) -> None:
     assert refusal(text).message.startswith("the model file's manifest is not understood: ")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 4000, "9" * 5000])
+def test_provenance_holds_finite_numbers(number: str) -> None:
+    text = TEXT.replace('"split": "none"', f'"split": {number}')
+    assert text != TEXT
+    assert refusal(text).message.startswith("the model file's manifest is not understood: ")
+
+
+@pytest.mark.parametrize("entry", ['"threshold": 0.0', '"name": "tiny"', '"auroc": 1'])
+def test_a_key_that_occurs_twice_is_refused(entry: str) -> None:
+    key = entry.partition(":")[0]
+    assert TEXT.count(f"{key}: ") >= 1
+    assert "a key occurs twice" in refusal(TEXT.replace(f"{key}: ", f"{entry}, {key}: ", 1)).message
+
+
+def test_the_size_is_limited_before_anything_is_read() -> None:
+    assert "at most 1048576 expected" in refusal(TEXT + " " * 2**20).message
+
+
+def test_what_is_at_the_limits_is_accepted() -> None:
+    data = json.loads(TEXT)
+    data["self_test"]["tolerance"] = 0.05
+    data["name"] = data["checks"][0]["low_flag"] = "é" * 200
+    data["provenance"] = {**nest(16), "number": 2**63, "text": "a\nb"}
+    assert Manifest.loads(json.dumps(data)).provenance == data["provenance"]
+
+
+def test_a_refusal_of_any_size_has_a_message_of_some_lines() -> None:
+    error = refusal(json.dumps({**json.loads(TEXT), "name": ["x" * 1000] * 900}))
+    assert len(error.message) < 400
+
+
+def alter(data: Any, draw: Any) -> None:
+    """Put something else in one place of `data`."""
+    keys = list(data) if isinstance(data, dict) else list(range(len(data)))
+    if not keys:
+        return
+    key = draw(st.sampled_from(keys))
+    if isinstance(data[key], dict | list) and draw(st.booleans()):
+        alter(data[key], draw)
+        return
+    anything = st.text(st.characters()) | st.floats() | st.integers() | JSON | st.just("\ud800")
+    match draw(st.sampled_from(["replace", "remove", "add"])):
+        case "replace":
+            data[key] = draw(anything)
+        case "remove":
+            del data[key]
+        case "add" if isinstance(data, dict):
+            data[draw(st.text())] = draw(anything)
+        case "add":
+            data.append(draw(anything))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_manifest_of_anything_is_refused_or_can_be_written_anywhere(data: st.DataObject) -> None:
+    changed = json.loads(TEXT)
+    for _ in range(data.draw(st.integers(1, 3))):
+        alter(changed, data.draw)
+    _check_loads(json.dumps(changed))
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    st.integers(0, len(TEXT)), st.integers(0, 30), st.text(max_size=10) | st.sampled_from(["\ud800", "1e999", "NaN"])
+)
+def test_a_damaged_manifest_is_refused_or_can_be_written_anywhere(start: int, length: int, more: str) -> None:
+    _check_loads(TEXT[:start] + more + TEXT[start + length :])
+
+
+def _check_loads(text: str) -> None:
+    try:
+        manifest = Manifest.loads(text)
+    except ArtifactError as error:
+        error.message.encode()
+        return
+    again = manifest.dumps()
+    assert Manifest.loads(again) == manifest
+    json.dumps(json.loads(again), allow_nan=False, ensure_ascii=False).encode()
+    csv.writer(io.StringIO()).writerow([manifest.name, *manifest.taxonomy.labels])
 
 
 @pytest.mark.parametrize(

@@ -217,7 +217,7 @@ def test_a_worker_whose_parent_is_gone_finishes_what_is_in_flight(monkeypatch: p
 
 @pytest.mark.parametrize(("code", "how"), [(0xC0000005, "code 0xc0000005"), (-11, "signal 11")])
 def test_a_crash_of_a_model_is_told_on_either_system(code: int, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lesion.serve import trial
+    from lesion.inference import trial
 
     ended = subprocess.CompletedProcess([], code, b"", b"")
     monkeypatch.setattr(trial.subprocess, "run", lambda *_, **__: ended)

@@ -1,6 +1,8 @@
 """Signed model files: a forged seal is found out by whoever asks for a signature."""
 
+import os
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -11,9 +13,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from lesion.artifact import Artifact
 from lesion.errors import ArtifactError, ConfigError, NotFoundError
+from lesion.files import sha256
 from lesion.inference.verification import sign, verify
+from lesion.protobuf import write_bytes
 from lesion.signature import Signer, read_private
-from tests.conftest import GOLDEN, Cli
+from tests.conftest import GOLDEN, PATIENCE_S, Cli
 
 PEM, PKCS8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 SPKI, PLAIN = serialization.PublicFormat.SubjectPublicKeyInfo, serialization.NoEncryption()
@@ -129,6 +133,30 @@ def test_a_missing_key_is_not_found(tmp_path: Path) -> None:
         Signer.read(tmp_path / "none.pub")
     with pytest.raises(ConfigError, match="cannot read the key"):
         read_private(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
+def test_a_private_key_may_come_through_a_pipe_a_public_one_not(keys: tuple[Path, Path], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigError, match="it is a pipe, not a regular file"):
+        Signer.read(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(keys[0].read_bytes(),))
+    writer.start()
+    assert read_private(pipe).sign(b"") == read_private(keys[0]).sign(b"")
+    writer.join(PATIENCE_S)
+
+
+def test_what_lies_behind_the_signature_is_refused(tiny: Path, keys: tuple[Path, Path]) -> None:
+    sign(tiny, keys[0])
+    content = tiny.read_bytes()
+    body = content[: content.rindex(b"\n\x0blesion.seal") - 2]
+    for extra in (TINY.graph, write_bytes(1000, bytes(5_000_000)), write_bytes(7, b"")):
+        seal = sha256(body + extra).encode()
+        evil = body + extra + write_bytes(14, write_bytes(1, b"lesion.seal") + write_bytes(2, seal))
+        for signer in (None, Signer.read(keys[1])):
+            with pytest.raises(ArtifactError):
+                Artifact.unpack(evil, "model.onnx", signer)
 
 
 def test_predicting_and_serving_refuse_what_is_not_signed(

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import IO, Any, Self
 
-from lesion.artifact import Artifact
+from lesion.artifact import MAX_BYTES, Artifact
 from lesion.errors import ArtifactError, ConfigError, LesionError, NotFoundError, OutputError, RemoteError, brief
 from lesion.files import cache_folder, ensure_folder, read_regular, sha256, try_lock, write_atomic
 from lesion.redaction import redact
@@ -23,7 +23,7 @@ from lesion.remote import ANSWER_S, connect, copy, is_remote, retry, upload, wit
 
 log = logging.getLogger(__name__)
 WAIT_S = 300.0  # for another process that fetches the same
-LARGEST = 2**31 - 1  # bytes of an ONNX file
+LARGEST = MAX_BYTES
 NOTE_BYTES = 2**16  # of what was remembered about an address; store's answers are shorter
 ABANDONED_S = 24 * 3600  # after which a temporary folder is the remains of a killed process
 DIGEST = "sha256="

@@ -7,7 +7,7 @@ import zlib
 MAX_ENTRIES = 1_000  # of the first directory; cameras write 10 to 50
 MAX_TEXT = 2**20  # bytes that a compressed text is unpacked to
 ORIENTATION = 0x0112
-# By the first bytes of the TIFF header: each byte order, also with the 42 in the other order, which some programs write.
+# By the first bytes of the TIFF header. Some programs write the 42 in the other byte order.
 BYTE_ORDERS = {b"II*\0": "<", b"II\0*": "<", b"MM\0*": ">", b"MM*\0": ">"}
 INTEGERS = {3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}  # TIFF type → format of `struct`
 XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')

@@ -81,9 +81,12 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
 def read_regular(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """Return the content of a regular file of at most `max_bytes`; raises as `open_regular`, and OSError (EFBIG)."""
     with open_regular(path) as file:
-        content = file.read(max_bytes + 1)  # not its stated size: it may grow while it is read
-    if len(content) > max_bytes:
-        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 2**20:.3g} MiB", os.fspath(path))
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > max_bytes else file.read(size + 1)  # Python allocates what it is asked for at once
+        if len(content) > size:  # it grew, or its file system states no size
+            content += file.read(max_bytes + 1 - len(content))
+    if max(size, len(content)) > max_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {max_bytes / 2**20:.4g} MiB", os.fspath(path))
     return content
 
 

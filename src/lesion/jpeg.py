@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 from PIL import Image, JpegImagePlugin
 
@@ -159,9 +158,7 @@ def _segments(content: bytes, name: str) -> Iterator[tuple[int, int, int]]:
         if marker == SOS:
             at = _find_marker(content, at)
         yield marker, start, at
-    raise ImageError(
-        f"{name} has more than {MAX_SEGMENTS:,} JPEG segments", hint="save it again, without its metadata"
-    )
+    raise ImageError(f"{name} has more than {MAX_SEGMENTS:,} JPEG segments", hint="save it again, without its metadata")
 
 
 def _find_marker(content: bytes, at: int) -> int:
@@ -223,13 +220,13 @@ class _Walk:
     def _take_application(self, marker: int, body: memoryview) -> None:
         if self.file.scans:
             return
-        if marker == APP0 and len(body) >= 14 and body[:5] == b"JFIF\0":
+        if marker == APP0 and len(body) >= 14 and bytes(body[:5]) == b"JFIF\0":
             self.jfif = True
-        elif marker == APP14 and len(body) >= 12 and body[:5] == b"Adobe":
+        elif marker == APP14 and len(body) >= 12 and bytes(body[:5]) == b"Adobe":
             self.adobe = body[11]
-        elif marker == APP1 and body[:6] == b"Exif\0\0":
+        elif marker == APP1 and bytes(body[:6]) == b"Exif\0\0":
             self.file.exif += body[6:]  # metadata of more than 64 KiB go on in the next segment
-        elif marker == APP1 and body[:29] == b"http://ns.adobe.com/xap/1.0/\0":
+        elif marker == APP1 and bytes(body[:29]) == b"http://ns.adobe.com/xap/1.0/\0":
             self.file.xmp = bytes(body[29:])
 
     def _keep_colour_space(self) -> None:

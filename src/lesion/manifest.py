@@ -15,6 +15,16 @@ T = TypeVar("T")
 FORMAT = 2
 """Grows when an old reader would misunderstand a new file, or a new reader an old one."""
 
+# What a file may hold. An export stays far below: its manifest has some kilobytes, its self-test a tolerance of 0.001.
+MAX_CHARACTERS = 2**20  # of the whole manifest
+MAX_TEXT = 200  # characters of a name, a label or a flag
+MAX_LABELS, MAX_CHECKS, MAX_EDGES = 256, 64, 1024
+MAX_DEPTH = 16  # of lists and objects in the provenance
+MAX_INTEGER = 2**63
+MAX_TOLERANCE = 0.05
+"""Largest tolerance of a self-test. Another processor's rounding differs by less than a thousandth; beyond some
+hundredths a test no longer tells a wrong graph from a right one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Conformal:
@@ -68,7 +78,7 @@ class SelfTest:
 
     probabilities: tuple[float, ...]
     tolerance: float
-    """Largest allowed difference of a probability."""
+    """Largest allowed difference of a probability; in [0, MAX_TOLERANCE]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +110,37 @@ class Manifest:
 
     @classmethod
     def loads(cls, text: str) -> "Manifest":
-        """The inverse of `dumps`; ArtifactError when something is missing, wrong or of another format."""
+        """The inverse of `dumps`; ArtifactError when something is missing, wrong or of another format.
+
+        All texts can be encoded as UTF-8, all numbers are finite, and the size is bounded: whatever is accepted can be
+        printed, logged, and written as JSON and CSV.
+        """
+        if len(text) > MAX_CHARACTERS:
+            raise ArtifactError(f"the manifest has {len(text)} characters, at most {MAX_CHARACTERS} expected")
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_to_dict)
             _require_format(data["format"])
             manifest = cls(
                 name=_text(data["name"]),
-                taxonomy=Taxonomy(_texts(data["taxonomy"]["labels"]), _texts(data["taxonomy"]["malignant"])),
+                taxonomy=Taxonomy(
+                    *(_many(data["taxonomy"][key], _text, MAX_LABELS) for key in ("labels", "malignant"))
+                ),
                 preprocess=PreprocessSpec.of(data["preprocess"]),
                 temperature=_number(data["temperature"]),
                 threshold=_number(data["threshold"]),
                 conformal=Conformal(
                     *(_number(data["conformal"][key]) for key in ("coverage", "malignant_from", "benign_to"))
                 ),
-                checks=_many(data["checks"], _read_check),
-                reference=_many(data["reference"], _read_reference),
+                checks=_many(data["checks"], _read_check, MAX_CHECKS),
+                reference=_many(data["reference"], _read_reference, MAX_CHECKS + 1),
                 self_test=SelfTest(
-                    _many(data["self_test"]["probabilities"], _number), _number(data["self_test"]["tolerance"])
+                    _many(data["self_test"]["probabilities"], _number, MAX_LABELS),
+                    _number(data["self_test"]["tolerance"]),
                 ),
-                provenance={**data["provenance"]},
+                provenance=_read_provenance(data["provenance"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-            raise ArtifactError(f"the model file's manifest is not understood: {error!r}") from error
+            raise ArtifactError(f"the model file's manifest is not understood: {error!r:.300}") from error
         manifest._check()
         return manifest
 
@@ -137,8 +156,15 @@ class Manifest:
         one_each = len(set(labels)) == len(labels) == len(self.self_test.probabilities)
         if not one_each or not 0 < len(malignant) < len(labels):
             raise ArtifactError("the manifest's labels, malignant labels and self-test do not fit together")
+        test = self.self_test
+        if not all(0 <= p <= 1 for p in test.probabilities) or abs(sum(test.probabilities) - 1) > MAX_TOLERANCE:
+            raise ArtifactError("the manifest's self-test has no probabilities that add up to 1")
+        if not 0 <= test.tolerance <= MAX_TOLERANCE:
+            raise ArtifactError(
+                f"the manifest's self-test has a tolerance of {test.tolerance:g}, at most {MAX_TOLERANCE:g} expected"
+            )
         if len({check.name for check in self.checks}) < len(self.checks) or not all(map(_is_sound, self.checks)):
-            raise ArtifactError(f"the manifest's checks do not fit together: {self.checks}")
+            raise ArtifactError(f"the manifest's checks do not fit together: {self.checks!s:.300}")
         for each in self.reference:
             fits = len(each.shares) == len(each.edges) + 1 and all(0 <= share <= 1 for share in each.shares)
             if not fits or not all(a < b for a, b in pairwise(each.edges)):
@@ -165,23 +191,54 @@ def _read_check(data: dict[str, Any]) -> Check:
 
 
 def _read_reference(data: dict[str, Any]) -> Reference:
-    return Reference(_text(data["name"]), _many(data["edges"], _number), _many(data["shares"], _number))
+    edges, shares = _many(data["edges"], _number, MAX_EDGES), _many(data["shares"], _number, MAX_EDGES + 1)
+    return Reference(_text(data["name"]), edges, shares)
 
 
-def _many(values: Any, read: Callable[[Any], T]) -> tuple[T, ...]:
-    if not isinstance(values, list):
-        raise TypeError(f"a list expected, got {values!r}")
+def _read_provenance(data: Any) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise TypeError(f"an object expected, got {data!r}")
+    _require_portable(data, MAX_DEPTH)
+    return data
+
+
+def _require_portable(value: Any, depth: int) -> None:
+    """ValueError for JSON that other programs may not read: too deep, too large a number, half a surrogate pair."""
+    if isinstance(value, str):
+        value.encode()
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number is too large")
+    elif isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ValueError("an integer is too large")
+    elif isinstance(value, list | dict):
+        if depth == 0:
+            raise ValueError(f"more than {MAX_DEPTH} levels")
+        for each in [*value, *(value.values() if isinstance(value, dict) else ())]:
+            _require_portable(each, depth - 1)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _to_dict(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """ValueError for a key that occurs twice: readers of JSON take either."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found
+
+
+def _many(values: Any, read: Callable[[Any], T], most: int) -> tuple[T, ...]:
+    if not isinstance(values, list) or len(values) > most:
+        raise TypeError(f"a list of at most {most} expected, got {values!r}")
     return tuple(map(read, values))
 
 
 def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a text expected, got {value!r}")
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        raise TypeError(f"a printable text of at most {MAX_TEXT} characters expected, got {value!r}")
     return value
-
-
-def _texts(values: Any) -> tuple[str, ...]:
-    return _many(values, _text)
 
 
 def _number(value: Any) -> float:

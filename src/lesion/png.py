@@ -103,9 +103,9 @@ def parse(content: bytes, name: str = "image") -> PngFile:
                 controls += 1
             case b"eXIf":
                 file.exif = bytes(body)
-            case b"tEXt" | b"zTXt" if body[:22] == b"Raw profile type exif\0":
+            case b"tEXt" | b"zTXt" if bytes(body[:22]) == b"Raw profile type exif\0":
                 file.profile = (bytes(kind), bytes(body[22:]))
-            case b"iTXt" if body[:18] == b"XML:com.adobe.xmp\0":
+            case b"iTXt" if bytes(body[:18]) == b"XML:com.adobe.xmp\0":
                 file.xmp = bytes(body[18:])
             case b"IEND":
                 break

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lesion.errors import ConfigError, NotFoundError
 from lesion.extras import need
+from lesion.files import open_regular
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -31,7 +32,7 @@ class Signer:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-        content = _read(path)
+        content = _read(path, regular=True)
         try:
             key = load_pem_public_key(content)
         except Exception as error:  # ValueError, UnsupportedAlgorithm, and whatever else a damaged file brings
@@ -52,12 +53,15 @@ class Signer:
 
 
 def read_private(path: str | Path) -> "Ed25519PrivateKey":
-    """Read the PEM file of a private key; NotFoundError, ConfigError for what is none or has a password."""
+    """Read the PEM file of a private key; NotFoundError, ConfigError for what is none or has a password.
+
+    A pipe is read, too: a key that a store of secrets hands out need not touch a disk.
+    """
     need("export --sign", "cryptography", extra="sign")
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    content = _read(path)
+    content = _read(path, regular=False)
     try:
         key = load_pem_private_key(content, password=None)
     except TypeError as error:
@@ -71,9 +75,9 @@ def read_private(path: str | Path) -> "Ed25519PrivateKey":
     return key
 
 
-def _read(path: str | Path) -> bytes:
+def _read(path: str | Path, regular: bool) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) if regular else Path(path).open("rb") as file:
             return file.read(MOST)
     except FileNotFoundError as error:
         raise NotFoundError(f"no such key: {path}", hint="check the path") from error

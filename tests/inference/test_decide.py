@@ -212,5 +212,5 @@ def test_what_is_not_a_number_is_never_called_benign(logits: list[Any], manifest
     row = to_probabilities([logits], 1)[0]
     with pytest.raises(CheckFailed) as caught:
         decide(row, USUAL, "a.png", manifest, "tiny@0")
-    assert caught.value.message == "tiny@0 has no answer for a.png: a probability is not a number"
+    assert caught.value.message == "tiny@0 has no answer: a probability is not a number"
     assert (caught.value.exit_code, caught.value.http_status) == (1, 500)

@@ -253,8 +253,18 @@ def test_a_network_of_nan_fails_its_self_test_and_never_answers(tmp_path: Path, 
     with pytest.raises(CheckFailed, match="failed its self-test: a probability differs by nan"):
         Predictor.load(path)
     broken = Predictor.load(path, self_test=False)
-    with pytest.raises(CheckFailed, match=r"has no answer for image: a probability is not a number"):
+    told = f"{broken.identity} has no answer: a probability is not a number"
+    with pytest.raises(CheckFailed, match=f"^image: {told}$"):
         broken.predict(draw_test_image())
+    with pytest.raises(CheckFailed, match=f"^{told}$"):  # a server logs it, and a client's name may be a patient's
+        broken.decide(broken.run(NOISE), ["Jane Doe.jpg"] * 3)
+
+
+def test_an_image_of_many_without_an_answer_is_named(predictor: Predictor) -> None:
+    answers = predictor.run(NOISE)
+    answers.logits[1, 2] = np.nan
+    with pytest.raises(CheckFailed, match=r"^b\.png: tiny@.* has no answer"):
+        predictor.decide_named(answers, ["a.png", "b.png", "c.png"])
 
 
 @pytest.mark.parametrize("graph", [b"", b"\x0a\x03abc", b"\x08\x08", TINY.graph[:-40]], ids=["none", "a", "b", "cut"])

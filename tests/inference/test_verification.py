@@ -1,13 +1,16 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lesion.artifact import Artifact
-from lesion.errors import ArtifactError, CheckFailed
+from lesion.errors import ArtifactError, CheckFailed, OutOfMemory
+from lesion.inference import trial
 from lesion.inference.verification import verify
 from lesion.manifest import FORMAT, SelfTest
 from tests.conftest import GOLDEN
+from tests.inference.hostile import fill_memory, loop_for_ever, refuse_to_start
 
 TINY = Artifact.read(GOLDEN / "tiny.onnx")
 
@@ -62,3 +65,17 @@ def test_operators_from_the_future_are_refused(tiny: Path) -> None:
     write(tiny, replace(TINY, graph=model.SerializeToString()))
     with pytest.raises(ArtifactError, match="cannot run the model"):
         verify(tiny)
+
+
+@pytest.mark.parametrize("make", [loop_for_ever, refuse_to_start], ids=["loops", "never starts"])
+def test_a_model_without_an_answer_is_given_up(
+    make: Callable[[], Artifact], tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "LIMIT_S", 4.0)
+    with pytest.raises(CheckFailed, match="did not end its self-test within 4 s"):
+        verify(write(tiny, make()))
+
+
+def test_a_model_that_needs_more_memory_than_there_is_fails(tiny: Path) -> None:
+    with pytest.raises(OutOfMemory, match="the memory does not suffice for the model"):
+        verify(write(tiny, fill_memory(2**47)))

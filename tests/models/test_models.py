@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from urllib.error import URLError
 
@@ -106,6 +107,21 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_weights_of_another_shape_are_refused(tmp_path: Path) -> None:
     torch.save(torchvision.models.resnet50().state_dict(), tmp_path / "weights.pth")
     with pytest.raises(ConfigError, match="not weights of resnet18"):
+        build(ModelConfig(tier="resnet", weights=str(tmp_path / "weights.pth")), 7)
+
+
+@pytest.mark.parametrize("key", ["a", "", ".", "a.", ".a", "fc1", "fc1.", 7], ids=repr)
+@pytest.mark.parametrize("tier", ["resnet", "efficientnet"])
+def test_a_tensor_of_any_name_is_refused(tier: str, key: object, tmp_path: Path) -> None:
+    torch.save({key: torch.zeros(3)}, tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match=r"not weights of|holds no state_dict"):
+        build(ModelConfig(tier=tier, weights=str(tmp_path / "weights.pth")), 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
+def test_weights_from_a_pipe_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "weights.pth")
+    with pytest.raises(ConfigError, match="it is a pipe"):
         build(ModelConfig(tier="resnet", weights=str(tmp_path / "weights.pth")), 7)
 
 

@@ -41,11 +41,13 @@ def find_flags(measures: npt.ArrayLike, manifest: Manifest) -> list[tuple[str, .
 
 
 def decide(probabilities: Floats, measures: npt.ArrayLike, source: str, manifest: Manifest, model: str) -> Prediction:
-    """The record for one image from its (c,) probabilities and (k,) measures; CheckFailed when the former are NaN."""
+    """The record for one image from its (c,) probabilities and (k,) measures.
+
+    Raises CheckFailed when a probability is NaN. The message does not hold `source`: a server logs the message, and the
+    name that a client gave its file may be that of a patient.
+    """
     if not np.isfinite(probabilities).all():  # NaN is below every threshold: it would read as benign
-        raise CheckFailed(
-            f"{model} has no answer for {source}: a probability is not a number", hint="export the model again"
-        )
+        raise CheckFailed(f"{model} has no answer: a probability is not a number", hint="export the model again")
     malignant = min(float(to_malignant(probabilities[None], manifest)[0]), 1.0)
     by_class = {BENIGN: 1 - malignant, MALIGNANT: malignant}
     answer = MALIGNANT if malignant >= manifest.threshold else BENIGN

@@ -12,10 +12,11 @@ import onnxruntime as ort
 from PIL import Image
 
 from lesion.artifact import Artifact
-from lesion.errors import ArtifactError, CheckFailed, brief
+from lesion.errors import ArtifactError, CheckFailed
 from lesion.images import decode_image, read_image, to_upright_rgb
 from lesion.inference.decide import Floats, decide, to_malignant, to_probabilities
 from lesion.inference.explain import to_heat
+from lesion.inference.session import LIMIT_S, run_session, run_within, start_session
 from lesion.inference.threads import usable_cpus
 from lesion.manifest import Manifest
 from lesion.memory import keep_freed_memory
@@ -46,14 +47,16 @@ class Predictor:
     """A loaded, verified model. Thread-safe; holds no state between calls."""
 
     def __init__(self, artifact: Artifact, threads: int = 0, tta: bool = False) -> None:
-        """Start a session of `threads` threads (0: as many as this process may use); ArtifactError if that fails.
+        """Start a session of `threads` threads (0: as many as this process may use).
+
+        Raises ArtifactError, CheckFailed or OutOfMemory as `inference.session.start_session` does.
 
         With `tta` (test-time augmentation) all that is computed is the mean over the eight symmetries of the square.
         """
         self.artifact = artifact
         self.manifest: Manifest = artifact.manifest
         self.tta = tta
-        self._session = _start_session(artifact.graph, threads)
+        self._session = start_session(artifact.graph, threads or usable_cpus())
         _check_graph(self._session, self.manifest)
 
     @classmethod
@@ -68,8 +71,8 @@ class Predictor:
         """Read, verify, start and self-test the model file at `path`.
 
         With `signer`, a PEM file of an Ed25519 public key, it must be signed with that key. Raises NotFoundError,
-        ArtifactError (not ours, damaged, newer, not signed so) or CheckFailed (answers differ here from those
-        recorded at export).
+        ArtifactError (not ours, damaged, newer, not signed so), CheckFailed (answers differ here from those recorded at
+        export, or take more than a minute) or OutOfMemory.
 
         With glibc the process then keeps up to 64 MiB of what it frees, which the next answer takes again.
         """
@@ -89,13 +92,19 @@ class Predictor:
         """Whether a GPU runs the model; without one, onnxruntime for GPUs falls back to the CPU."""
         return "CUDAExecutionProvider" in self._session.get_providers()
 
-    def run_self_test(self) -> float:
+    def run_self_test(self, limit_s: float = LIMIT_S) -> float:
         """How far a probability of the drawn test image is from the one recorded at export; also warms up.
 
-        CheckFailed when that is more than the manifest allows.
+        Raises CheckFailed when that is more than the manifest allows or takes more than `limit_s` seconds; OutOfMemory.
         """
-        pixels = self.manifest.preprocess.apply(draw_test_image())
-        answer = to_probabilities(self._run([LOGITS], pixels[None])[0], self.manifest.temperature)[0]
+        pixels, options = self.manifest.preprocess.apply(draw_test_image()), ort.RunOptions()
+        (logits,) = run_within(
+            limit_s,
+            lambda: self._run([LOGITS], pixels[None], options),
+            f"{self.identity} did not end its self-test",
+            stop=lambda: setattr(options, "terminate", True),
+        )
+        answer = to_probabilities(logits, self.manifest.temperature)[0]
         test = self.manifest.self_test
         difference = float(np.abs(answer - test.probabilities).max())
         if not difference <= test.tolerance:  # also when it is NaN
@@ -116,7 +125,8 @@ class Predictor:
     def run(self, pixels: Pixels, maps: bool = False, options: ort.RunOptions | None = None) -> Answers:
         """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too.
 
-        To end the inference early, another thread sets `options.terminate`; this call then raises.
+        To end the inference early, another thread sets `options.terminate`; this call then raises CheckFailed, as it
+        does when the graph fails. Raises OutOfMemory when memory does not suffice.
         """
         names = [LOGITS, CHECKS, MAPS] if maps else [LOGITS, CHECKS]
         logits, checks, *rest = self._compute(names, pixels, options)
@@ -141,7 +151,7 @@ class Predictor:
         return [np.rot90(each, -turns, (2, 3))[..., ::flip] if each.ndim == 4 else each for each in answers]
 
     def _run(self, names: list[str], pixels: Pixels, options: ort.RunOptions | None = None) -> list[Singles]:
-        return [np.asarray(each, np.float32) for each in self._session.run(names, {"pixels": pixels}, options)]
+        return run_session(self._session, names, pixels, options)
 
     def probabilities(self, pixels: Pixels) -> Floats:
         """Calibrated probabilities of uint8 pixels (n, size, size, 3): float64 (n, c)."""
@@ -166,7 +176,7 @@ class Predictor:
 
     def predict_pixels(self, pixels: Pixels, names: Sequence[str]) -> list[Prediction]:
         """The answers to uint8 pixels (n, size, size, 3), as `read` makes them, called `names`."""
-        return self.decide(self.run(pixels), names)
+        return self.decide_named(self.run(pixels), names)
 
     def explain(self, pixels: Pixels) -> Singles:
         """What each position of uint8 pixels (n, size, size, 3) adds to the log-odds of "malignant": (n, h, w).
@@ -191,12 +201,20 @@ class Predictor:
                 yield from self.predict_pixels(pixels, [str(source) for source in sources[start:end]])
 
     def decide(self, answers: Answers, names: Sequence[str]) -> list[Prediction]:
-        """The records for what the graph computed."""
+        """The records for what the graph computed; CheckFailed for NaN, which does not tell the name of the image."""
         probabilities = to_probabilities(answers.logits, self.manifest.temperature)
         return [
             decide(row, measures, name, self.manifest, self.identity)
             for row, measures, name in zip(probabilities, answers.checks, names, strict=True)
         ]
+
+    def decide_named(self, answers: Answers, names: Sequence[str]) -> list[Prediction]:
+        """As `decide`, with an error that names the image: for whoever may print names."""
+        try:
+            return self.decide(answers, names)
+        except CheckFailed as error:
+            finite = np.isfinite(to_probabilities(answers.logits, self.manifest.temperature)).all(axis=1)
+            raise CheckFailed(f"{names[int(finite.argmin())]}: {error.message}", error.hint) from error
 
 
 def draw_test_image() -> Image.Image:
@@ -221,20 +239,6 @@ def _to_image(source: Source) -> Image.Image:
     return read_image(Path(source))
 
 
-def _start_session(graph: bytes, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cpus()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = FATAL  # warnings are for whoever exported the graph, and errors are raised
-    try:
-        return ort.InferenceSession(graph, options, providers=_providers())
-    except Exception as error:  # onnxruntime raises a class of its own per failure
-        raise ArtifactError(
-            f"onnxruntime {ort.__version__} cannot run the model: {brief(error)}",
-            hint="export the model again with this version of lesion",
-        ) from error
-
-
 def _check_graph(session: Any, manifest: Manifest) -> None:
     size, classes = manifest.preprocess.size, len(manifest.taxonomy.labels)
     found = {each.name: [each.type, *each.shape[1:]] for each in (*session.get_inputs(), *session.get_outputs())}
@@ -249,8 +253,3 @@ def _check_graph(session: Any, manifest: Manifest) -> None:
             f"the graph does not fit its manifest: it has {found}, {expected} expected",
             hint="export the model again",
         )
-
-
-def _providers() -> list[str]:
-    wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-    return [name for name in wanted if name in ort.get_available_providers()]

@@ -5,7 +5,8 @@ from pathlib import Path
 from lesion.artifact import Artifact
 from lesion.errors import ArtifactError
 from lesion.exports import VerifyReport
-from lesion.inference.predictor import Predictor
+from lesion.inference.threads import usable_cpus
+from lesion.inference.trial import try_out
 from lesion.manifest import FORMAT
 from lesion.signature import Signer
 
@@ -15,7 +16,9 @@ OPERATORS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")  # sets that an expor
 def verify(path: Path, signer: Signer | None = None) -> VerifyReport:
     """Check seal, manifest, signature, external data, operators and answers of the file at `path`.
 
-    Raises what `Predictor.load` does, and ArtifactError for sets of operators that no export of lesion uses.
+    The model answers in a process of its own, so that a hostile one is given up after some minutes at most. Raises what
+    `Predictor.load` does, CheckFailed for a model that crashes or hangs, and ArtifactError for operators that no export
+    of lesion uses.
     """
     artifact = Artifact.read(path, signer)
     manifest, (version, operators) = artifact.manifest, artifact.read_versions()
@@ -25,7 +28,7 @@ def verify(path: Path, signer: Signer | None = None) -> VerifyReport:
             f"{path} computes with operators of {', '.join(foreign)}, which no export of lesion uses",
             hint="export the model again",
         )
-    difference = Predictor(artifact).run_self_test()
+    difference = try_out(artifact, usable_cpus())
     quantization = manifest.provenance.get("quantization")
     return VerifyReport(
         model=str(path),

@@ -12,6 +12,7 @@ from torchvision.ops import SqueezeExcitation
 
 from lesion.config.schema import ModelConfig
 from lesion.errors import ConfigError, NotFoundError, RemoteError, brief
+from lesion.files import open_regular
 
 Weights = dict[str, torch.Tensor]
 SQUEEZES = ("fc1", "fc2")  # the layers of squeeze-and-excitation, which a lite network leaves out
@@ -73,7 +74,8 @@ def _download_weights(name: str) -> Weights:
 def _read_weights(path: Path) -> Weights:
     try:
         # weights_only: a checkpoint is untrusted input and must not run code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path) as file:
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise NotFoundError(f"no such weights file: {path}", hint="check model.weights") from error
     except Exception as error:  # a hostile or damaged file fails in many ways
@@ -84,9 +86,16 @@ def _read_weights(path: Path) -> Weights:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):  # a checkpoint of a run
         prefix = "classifier.net."
         state = {k.removeprefix(prefix): value for k, value in state["state_dict"].items() if k.startswith(prefix)}
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+    ):
         raise ConfigError(f"model.weights: {path} holds no state_dict of tensors")
     return state
+
+
+def _is_squeeze(key: str) -> bool:
+    """Whether a weight's name, LAYER.PARAMETER at its end, is that of a squeeze-and-excitation layer."""
+    return key.rpartition(".")[0].rpartition(".")[2] in SQUEEZES
 
 
 def _fill(net: nn.Module, state: Weights, source: str, name: str) -> None:
@@ -95,7 +104,7 @@ def _fill(net: nn.Module, state: Weights, source: str, name: str) -> None:
     body = {key: value for key, value in state.items() if not key.startswith(heads)}
     try:
         missing = [key for key in net.load_state_dict(body, strict=False).missing_keys if not key.startswith(heads)]
-        unexpected = [key for key in body if key not in net.state_dict() and key.split(".")[-2] not in SQUEEZES]
+        unexpected = [key for key in body if key not in net.state_dict() and not _is_squeeze(key)]
     except RuntimeError as error:  # a shape differs
         raise ConfigError(f"{source}: not weights of {name}: {brief(error)}") from error
     if missing or unexpected:

@@ -16,11 +16,11 @@ from lesion.config.serving import ServeConfig
 from lesion.errors import ArtifactError, LesionError, OutOfMemory, OutputError, RemoteError, StoreError, brief
 from lesion.inference.predictor import Predictor
 from lesion.inference.threads import usable_cpus
+from lesion.inference.trial import try_out
 from lesion.manifest import Manifest
 from lesion.serve.canary import split_canary
 from lesion.serve.slot import CANARY, LIVE, SHADOW, Serving, Slot
 from lesion.serve.sources import Source
-from lesion.serve.trial import try_out
 from lesion.serve.watchdog import Step, Watchdog
 
 log = logging.getLogger(__name__)

@@ -11,11 +11,11 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, Connection, func, insert, inspect, select, text, update
 
-from lesion.artifact import Artifact
+from lesion.artifact import MAX_BYTES, Artifact
 from lesion.depot import Address, Depot, publish
 from lesion.errors import ArtifactError, CheckFailed, LesionError, NotFoundError, StoreError
 from lesion.evaluation import Evaluation as Findings
-from lesion.files import ensure_folder, write_atomic
+from lesion.files import ensure_folder, read_regular, write_atomic
 from lesion.remote import is_remote
 from lesion.run import now, run_of
 from lesion.suggest import lookup, nearest
@@ -78,7 +78,7 @@ class Registry:
         """
         require_name(name)
         Artifact.read(model)
-        content = model.read_bytes()
+        content = read_regular(model, MAX_BYTES)
         artifact = Artifact.unpack(content, str(model))
         lineage = self._trace(artifact, model)
         if artifacts:

@@ -126,5 +126,5 @@ def judge(predictor: Predictor, rows: Sequence[Row], parts: Sequence[Answers], s
     raw = Answers(
         np.concatenate([part.logits for part in parts]), np.concatenate([part.checks for part in parts]), None
     )
-    predictions = predictor.decide(raw, [row.image_id for row in rows])
+    predictions = predictor.decide_named(raw, [row.image_id for row in rows])
     return SplitAnswers(rows, predictions, raw, predictor.manifest, seconds)
