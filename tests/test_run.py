@@ -211,7 +211,7 @@ def test_a_name_that_is_more_than_a_name_is_refused_before_anything_is_made(name
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "config.yaml", "checkpoints/mine.ckpt", "notes.txt"])
+@pytest.mark.parametrize("name", ["model.onnx", "config.yaml", "checkpoints/mine.ckpt"])
 def test_files_that_are_no_run_are_never_written_over(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a" / name
     path.parent.mkdir(parents=True)
@@ -220,6 +220,13 @@ def test_files_that_are_no_run_are_never_written_over(name: str, tmp_path: Path)
         Run.create(tmp_path, "x", "a")
     assert path.read_text() == "precious"
     assert not (tmp_path / "a" / "run.json").exists()
+
+
+def test_other_files_in_the_folder_of_a_run_stay(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "notes.txt").write_text("precious")  # or pictures, which `dvc repro` leaves there
+    Run.create(tmp_path, "x", "a")
+    assert (tmp_path / "a" / "notes.txt").read_text() == "precious"
 
 
 def test_an_empty_folder_becomes_a_run(tmp_path: Path) -> None:

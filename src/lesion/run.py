@@ -123,10 +123,11 @@ class Run:
         if (run.path / "run.json").exists():
             raise OutputError(f"{run.path} already holds a run", hint="choose another name, or remove that folder")
         ensure_folder(run.checkpoints)
-        for folder, own in ((run.path, [run.checkpoints]), (run.checkpoints, [])):
-            if found := sorted(path.name for path in folder.iterdir() if path not in own):
+        # Pictures and reports of an earlier run may stay: `dvc repro` removes only what its pipeline declares.
+        for path in (run.config, run.model, *sorted(run.checkpoints.iterdir())):
+            if os.path.lexists(path):
                 raise OutputError(
-                    f"{folder} is no run and holds {found[0]}", hint="choose another name, or remove that folder"
+                    f"{run.path} is no run and holds {path.name}", hint="choose another name, or remove that folder"
                 )
         run.write_state(status="running", created=now())
         return run
