@@ -38,6 +38,7 @@ TRANSPARENT = np.zeros(256, dtype=np.bool_)
 TRANSPARENT[[0x00, 0x01, 0xFF, *range(0xD0, 0xD8)]] = True
 CHUNK = 2**20  # bytes that are searched at a time: numpy lets other threads run meanwhile
 
+PADDING = 32  # zero bytes before the end marker that are an encoder's; a lost sector has 512
 EXTRA_AT_END = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 UNKNOWN_SAMPLING = "subsampling level"
 COLOURS = {1: ("GRAY", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
@@ -110,10 +111,13 @@ class JpegFile:
 
 
 def _is_padding(message: str, stream: bytes) -> bool:
-    # libjpeg tells of its first warning alone, and comes to the end marker last: nothing else was wrong. Some encoders
-    # fill up the last bytes. More than two that are not zero are the rest of data that were read wrongly.
+    # libjpeg reports its first warning alone, and reads the end marker last: nothing else was wrong. Some encoders pad
+    # the last bytes. More than that is the rest of data that were decoded wrongly, or zeros in the place of lost data.
     match = EXTRA_AT_END.fullmatch(message)
-    return match is not None and (int(match[1]) <= 2 or not any(stream[-2 - int(match[1]) : -2]))
+    if match is None:
+        return False
+    extra = int(match[1])
+    return extra <= 2 or (extra <= PADDING and not any(stream[-2 - extra : -2]))
 
 
 def _decode_with_pillow(stream: bytes) -> Image.Image:
@@ -166,10 +170,11 @@ def _find_marker(content: bytes, at: int) -> int:
     if content[at : at + 1] == b"\xff" and at + 1 < len(content) and not TRANSPARENT[content[at + 1]]:
         return at
     codes = np.frombuffer(content, dtype=np.uint8)
-    span = 256
+    span = 2**14
     while at + 1 < len(codes):
         part = codes[at : at + span + 1]
-        (found,) = np.nonzero((part[:-1] == 0xFF) & ~TRANSPARENT[part[1:]])
+        (found,) = np.nonzero(part[:-1] == 0xFF)
+        found = found[~TRANSPARENT[part[found + 1]]]
         if len(found):
             return at + int(found[0])
         at += span

@@ -16,6 +16,7 @@ from uuid import uuid4
 import numpy as np
 import numpy.typing as npt
 import PIL
+import simplejpeg
 
 from lesion.data.index import Row
 from lesion.data.pixels import decode_in_order
@@ -123,8 +124,8 @@ def _map(path: Path) -> Pixels:
 
 
 def _made_by(spec: PreprocessSpec) -> dict[str, Any]:
-    # Another Pillow may bring another JPEG decoder.
-    return {"format": FORMAT, "pillow": PIL.__version__, **asdict(spec)}
+    # Another version may decode or resize otherwise.
+    return {"format": FORMAT, "pillow": PIL.__version__, "simplejpeg": simplejpeg.__version__, **asdict(spec)}
 
 
 def _find_fresh(row: Row, entries: dict[str, Entry]) -> Entry | None:
