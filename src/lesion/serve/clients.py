@@ -8,8 +8,10 @@ from lesion.serve.limits import name_client
 
 def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     """The first header of a request with that name, given in lower case."""
-    found: bytes | None = next((value for key, value in scope["headers"] if key == name), None)
-    return None if found is None else found.decode("latin-1")
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
 
 
 def client_of(scope: Mapping[str, Any], proxies: int) -> str:

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import lru_cache
 from ipaddress import ip_address
 from time import perf_counter
 from typing import Any
@@ -146,6 +147,7 @@ async def _refuse_host(request: Request) -> Response:
     raise Refused(421, "unknown_host", "the Host header names another server", hint)
 
 
+@lru_cache(maxsize=1000)  # asked for each request, mostly with one name
 def _is_local(name: str) -> bool:
     """Whether a host name is localhost or an IP address."""
     if name == "localhost" or name.endswith(".localhost"):
