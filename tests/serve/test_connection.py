@@ -24,7 +24,7 @@ from lesion.errors import ConfigError
 from lesion.serve.app import create_app
 from lesion.serve.connection import MAX_REFUSED, Connection
 from lesion.serve.door import Door
-from lesion.serve.pipeline import Job
+from lesion.serve.jobs import Job
 from lesion.serve.process import Server, listen
 from lesion.serve.service import Service
 from lesion.serve.slot import Serving, Slot

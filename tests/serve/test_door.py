@@ -2,20 +2,18 @@
 
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
 from lesion.config.serving import ServeConfig
-from lesion.serve.app import create_app, open_service
+from lesion.serve.app import open_service
 from lesion.serve.door import SAID, Door
-from lesion.serve.process import Server, listen
 from lesion.serve.service import Service
 from lesion.serve.slot import Serving, Slot
 from tests.serve.conftest import PICTURE
-from tests.serve.test_connection import LIVEZ, POST, answer, read_all
+from tests.serve.test_connection import LIVEZ, POST, answer, read_all, running
 
 SCOPE = {"headers": [(b"x-request-id", b"mine")], "client": ("203.0.113.9", 50_000)}
 FULL = 1000
@@ -36,15 +34,8 @@ class Crowd:
 @pytest.fixture(scope="module")
 def server(tiny_serving: Serving) -> Iterator[tuple[tuple[str, int], Service]]:
     """A server in a thread."""
-    settings = ServeConfig(keep_alive_s=1)
-    app = create_app(Slot(tiny_serving), settings)
-    server = Server(app, settings)
-    with listen("127.0.0.1", 0) as listener:
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        yield listener.getsockname(), app.state.service
-        server.should_exit = True
-        thread.join(20)
+    with running(tiny_serving, ServeConfig(keep_alive_s=1)) as found:
+        yield found
 
 
 @pytest.fixture

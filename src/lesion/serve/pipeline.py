@@ -17,19 +17,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import monotonic, perf_counter
 
-import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
-from lesion.errors import LesionError, Overloaded
-from lesion.inference.explain import to_heat
-from lesion.inference.predictor import Answers, Predictor
-from lesion.records import Prediction
-from lesion.serve.overlay import Explanation, explain
-from lesion.serve.slot import Serving
+from lesion.errors import Overloaded
+from lesion.inference.predictor import Predictor
+from lesion.serve.jobs import Job, Outcome, answer_batch
 from lesion.serve.watchdog import Step, Watchdog
 
 NICE = 5  # more than the process': an event loop that is ready takes the processor from a decoder at once
@@ -37,38 +32,6 @@ MEMORY = 0.95  # of the estimated service time, per image
 LEAP = 10  # times the estimate that an image counts for at most
 STUCK_S = 30.0  # that as many threads as the pipeline has may hang, before the process is to be replaced
 DECODE, INFER = "decode", "infer"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The answer for one image."""
-
-    prediction: Prediction
-    checks: list[float]
-    """Measures of the image, in the order of the manifest's checks."""
-    explanation: Explanation | None
-    """If asked for."""
-    digest: str
-    """SHA-256 of the image file."""
-    stages: dict[str, tuple[float, float]]
-    """When "queue", "decode", "wait" (for a lane) and "infer" began and ended, in seconds of `perf_counter`."""
-    batch: int
-    """Images that were run together, in the outcome of the first of them; 0 in the others'."""
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One image on its way; nothing more is done for it once its future is done."""
-
-    content: bytes
-    name: str
-    serving: Serving
-    explain: bool
-    future: "asyncio.Future[Outcome]"
-    pixels: npt.NDArray[np.uint8] | None = None
-    digest: str = ""
-    times: list[float] = field(default_factory=list)
-    """When it came, when its decoding began and ended, when its run began."""
 
 
 @dataclass(slots=True, eq=False)
@@ -237,7 +200,7 @@ class Pipeline:
         results: dict[Job, Outcome | Exception] = {}
         try:
             if wanted:
-                results = _answer(wanted, work.crowded, work.options)
+                results = answer_batch(wanted, work.crowded, work.options)
         except Exception as error:
             results = dict.fromkeys(wanted, error)
         return self._finish(work, results)
@@ -308,40 +271,6 @@ def _stand_back() -> None:
         thread = threading.get_native_id()
         with suppress(OSError):  # a sandbox
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
-
-
-def _answer(jobs: list[Job], crowded: bool, options: ort.RunOptions | None = None) -> "dict[Job, Outcome | Exception]":
-    predictor = jobs[0].serving.narrow if crowded else jobs[0].serving.wide
-    start = perf_counter()
-    pixels = np.stack([job.pixels for job in jobs if job.pixels is not None])
-    answers = predictor.run(pixels, maps=jobs[0].explain, options=options)
-    end = perf_counter()
-    results: dict[Job, Outcome | Exception] = {}
-    for i, job in enumerate(jobs):
-        came, began, decoded = job.times
-        stages = {
-            "queue": (came, began), "decode": (began, decoded), "wait": (decoded, start), "infer": (start, end)
-        }  # fmt: skip
-        try:
-            prediction, explanation = _describe(predictor, answers, i, job.name)
-        except LesionError as error:  # of this image alone
-            results[job] = error
-        else:
-            batch = len(jobs) if i == 0 else 0
-            results[job] = Outcome(prediction, answers.checks[i].tolist(), explanation, job.digest, stages, batch)
-    return results
-
-
-def _describe(predictor: Predictor, answers: Answers, i: int, name: str) -> tuple[Prediction, Explanation | None]:
-    """Image i of a batch by itself, so that none suffers for another one's sake."""
-    maps = None if answers.maps is None else answers.maps[i : i + 1]
-    one = Answers(answers.logits[i : i + 1], answers.checks[i : i + 1], maps)
-    (prediction,) = predictor.decide(one, ["the image"])  # what is raised must not tell the name
-    prediction = replace(prediction, source=name)
-    if maps is None:
-        return prediction, None
-    (heat,) = to_heat(maps, one.logits, predictor.manifest)
-    return prediction, explain(heat, predictor.manifest.preprocess.size)
 
 
 def _tell(job: Job, result: Outcome | Exception) -> None:

@@ -15,7 +15,7 @@ from lesion.errors import CheckFailed, ImageError, Overloaded, brief
 from lesion.records import SCHEMA, Prediction
 from lesion.serve.admission import TooLate
 from lesion.serve.clients import header
-from lesion.serve.pipeline import Job, Outcome
+from lesion.serve.jobs import Job, Outcome
 from lesion.serve.problems import Refused, code_of
 from lesion.serve.service import Service
 from lesion.serve.slot import CANARY, Serving
