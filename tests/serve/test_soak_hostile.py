@@ -1,10 +1,13 @@
 """Hostile clients beside ordinary ones: what they cost, and what the others notice; part of `make soak`."""
 
+import os
 import socket
-import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import httpx
@@ -65,6 +68,7 @@ def images(full: bool) -> dict[str, bytes]:
         "empty PNG chunks": bombs.empty_chunks(count=size // 12 - 100),
         "compressed text": bombs.text_bomb(),
         "overlong PNG pixels": bombs.overlong_pixels(),
+        "empty deflate blocks": bombs.empty_blocks(side, size - 2**18),
     }
 
 
@@ -87,34 +91,46 @@ def test_a_costly_image_takes_little_time_and_memory(full: bool, images: dict[st
         assert max(size for _, size in costs.values()) <= 200 * MB
 
 
+def attack(url: str, images: Sequence[bytes], ended: Event) -> None:
+    """Send the images again and again. A process of its own: its work must not delay the client that is measured."""
+    os.nice(10)  # an attacker has a processor of its own; here it shares the server's
+    with httpx.Client(timeout=60) as client:
+        while not ended.is_set():
+            for image in images:
+                client.post(f"{url}/v1/predict", content=image, headers=JPEG)
+                if ended.wait(0.2):
+                    return
+
+
 def test_costly_images_do_not_slow_other_clients_down(full: bool, images: dict[str, bytes]) -> None:
-    seconds, rate = (20, 20) if full else (2, 10)
+    rounds, seconds, rate = (3, 15, 20) if full else (1, 2, 10)
+    context, times, statuses = get_context("spawn"), {False: list[float](), True: list[float]()}, set()
     with serving() as served:
-        (alone,) = call_at_rates(served.address, seconds, (post(PICTURE), rate))
-        ended = threading.Event()
-
-        def attack() -> None:
-            with httpx.Client(timeout=60) as client:
-                while not ended.is_set():
-                    for image in images.values():
-                        client.post(f"{served.url}/v1/predict", content=image, headers=JPEG)
-                        if ended.wait(0.2):
-                            return
-
-        attacker = threading.Thread(target=attack)
-        attacker.start()
-        (beside,) = call_at_rates(served.address, seconds, (post(PICTURE), rate))
-        ended.set()
-        attacker.join()
-    before, after = (1000 * quantile([answer.seconds for answer in part], 0.99) for part in (alone, beside))
+        warm_up(served)
+        for _ in range(rounds):
+            for beside in (False, True):
+                ended = context.Event()
+                attacker = context.Process(target=attack, args=(served.url, list(images.values()), ended))
+                if beside:
+                    attacker.start()
+                    time.sleep(1)  # until it is ready
+                (answers,) = call_at_rates(served.address, seconds, (post(PICTURE), rate))
+                if beside:
+                    ended.set()
+                    attacker.join()
+                times[beside] += [answer.seconds for answer in answers]
+                statuses |= {answer.status for answer in answers}
+    before, after = (1000 * quantile(times[beside], 0.99) for beside in (False, True))
     say(f"p99 of others {before:.1f} ms alone, {after:.1f} ms beside costly images: {after / before:.2f} times")
-    assert {answer.status for answer in alone + beside} == {200}
+    assert statuses == {200}
     if full:
         assert after < 2 * before
 
 
-def test_pipelined_requests_do_not_fill_the_memory(full: bool) -> None:
-    connections, burst = (250, 2**18) if full else (50, 2**16)
+@pytest.mark.parametrize("connections, burst", [(250, 2**18), (20, 2**24)])
+def test_pipelined_requests_do_not_fill_the_memory(full: bool, connections: int, burst: int) -> None:
+    if not full:
+        connections, burst = connections // 5, burst // 4
     words = get("/livez")
     with serving() as served:
         warm_up(served)
@@ -128,13 +144,14 @@ def test_pipelined_requests_do_not_fill_the_memory(full: bool) -> None:
 
         with ThreadPoolExecutor(connections) as pool:
             list(pool.map(send, clients))
-        start = time.perf_counter()
-        assert httpx.get(f"{served.url}/readyz", timeout=60).status_code == 200
-        waited = time.perf_counter() - start
+        with httpx.Client(timeout=60) as other:
+            start = time.perf_counter()
+            assert other.get(f"{served.url}/readyz").status_code == 200
+            waited = time.perf_counter() - start
         grown = 1024 * (served.memory("VmHWM") - before)
         for client in clients:
             client.close()
     say(f"{connections} pipelining connections: {grown / MB:+.0f} MB, /readyz after {1000 * waited:.0f} ms")
+    assert grown < (150 if full else 15) * MB
     if full:
-        assert grown < 150 * MB
         assert waited < 1

@@ -3,11 +3,14 @@
 import asyncio
 import re
 import socket
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lesion.serve.door import Door
@@ -17,11 +20,37 @@ MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers; also of chunk
 MAX_HEADERS = 200  # counted while they are parsed; `frame.MAX_HEADERS` is the documented limit
 MAX_REFUSED = 2**20  # bytes beyond the largest request body that are read, and dropped, after the response
 MAX_READ = 2**16  # bytes of one read: bounds the work between two turns of the event loop, and the memory
+PIPELINED = 8  # requests behind others that are parsed in one turn of the event loop, of all connections
 HEAD, BODY, DONE = "head", "body", "done"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _UPGRADE = re.compile(rb"(?i)\nupgrade[ \t]*:[^\n]*")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Turns:
+    """Spreads pipelined requests over turns of the event loop, so that other connections do not wait for all of them."""
+
+    def __init__(self) -> None:
+        self._line: deque[Connection] = deque()
+        self._is_due = False
+
+    def join(self, connection: "Connection") -> None:
+        """Let a connection parse its next request after those that joined before."""
+        self._line.append(connection)
+        self._plan(connection.loop)
+
+    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._line and not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._take, loop)
+
+    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
+        batch = [self._line.popleft() for _ in range(min(PIPELINED, len(self._line)))]
+        self._is_due = False
+        self._plan(loop)
+        for connection in batch:
+            connection.parse()
 
 
 class EarlyResponse:
@@ -30,6 +59,24 @@ class EarlyResponse:
     response_started = response_complete = True
     disconnected = False
     message_event = asyncio.Event()
+
+
+class ReadGate(FlowControl):
+    """Flow control that reads nothing while the connection holds a request that waits for its turn.
+
+    uvicorn resumes reading for each request and each response. Each time, a pipelining client would add a whole read to
+    what is held, and one small request would be taken from it.
+    """
+
+    def __init__(self, transport: Any, waits: Callable[[], bool]) -> None:
+        """Args: waits, whether a request waits for its turn."""
+        super().__init__(transport)
+        self._waits = waits
+
+    def resume_reading(self) -> None:
+        """Resume reading, unless a request waits."""
+        if not self._waits():
+            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -46,10 +93,12 @@ class Connection(HttpToolsProtocol):
     - **Half-closed clients** (`nc -N`) get their response.
     """
 
-    def __init__(self, *, door: Door, receive_s: float, max_bytes: int, max_connections: int, **uvicorn: Any) -> None:
-        """Args: door, answers without the application; the limits; and uvicorn's own arguments."""
+    def __init__(
+        self, *, door: Door, turns: Turns, receive_s: float, max_bytes: int, max_connections: int, **uvicorn: Any
+    ) -> None:
+        """Args: door, answers without the application; turns, of the server; the limits; and uvicorn's own arguments."""
         super().__init__(**uvicorn)
-        self._door = door
+        self._door, self._turns = door, turns
         self._receive_s, self._max_bytes, self._max_connections = receive_s, max_bytes, max_connections
         self._stage = HEAD  # how much of the latest request was parsed
         self._buffer = bytearray()  # bytes that were not parsed yet
@@ -77,6 +126,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Accept a connection; if there are too many, the one that was idle longest is closed."""
         super().connection_made(transport)
+        self.flow = ReadGate(transport, lambda: self._stage == DONE and bool(self._buffer))
         if hasattr(transport, "max_size"):
             transport.max_size = MAX_READ
         if len(self.connections) > self._max_connections:
@@ -94,7 +144,7 @@ class Connection(HttpToolsProtocol):
             self._start_keep_alive_timer()
         else:
             self._buffer += data
-            self._parse()
+            self.parse()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open for the response if a complete request waits for one."""
@@ -150,7 +200,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._buffer and not self.transport.is_closing():
             self._unset_keepalive_if_required()
-            self.loop.call_soon(self._parse)
+            self._turns.join(self)
         elif self._half_closed:
             self.transport.close()
 
@@ -198,7 +248,7 @@ class Connection(HttpToolsProtocol):
         self._refused = error
         raise error
 
-    def _parse(self) -> None:
+    def parse(self) -> None:
         """Parse the buffer up to the end of a request that is not answered yet, or to what is incomplete."""
         while self._buffer and not self.transport.is_closing():
             if self._stage == DONE:
@@ -214,8 +264,10 @@ class Connection(HttpToolsProtocol):
                 break
             self._feed(piece)
             if self._stage == DONE and self._is_answered and self._buffer:  # answered early: let others go on, too
-                self.loop.call_soon(self._parse)
+                self._turns.join(self)
                 return
+        if self._stage != BODY:  # the application asks for the rest of a body
+            self.flow.resume_reading()
         if self._half_closed and self._is_answered:  # an incomplete request will stay so
             self.transport.close()
         self._start_keep_alive_timer()

@@ -6,6 +6,7 @@ import math
 from array import array
 from collections import OrderedDict
 from contextlib import suppress
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from time import monotonic
 from typing import Any, Protocol
@@ -62,6 +63,7 @@ def make_limiter(rate_per_minute: float, burst: int, redis_url: str | None = Non
     return SharedLimiter(local, redis_url) if redis_url else local
 
 
+@lru_cache(maxsize=1000)  # each request asks, mostly for few addresses
 def name_client(address: str) -> str:
     """The address that is counted: of IPv6 the /64 network, all of which one client may have; else "unknown"."""
     try:

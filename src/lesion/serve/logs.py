@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
@@ -118,7 +119,12 @@ def _time(record: logging.LogRecord) -> str:
 
 
 def _message(record: logging.LogRecord) -> str:
-    return str(redact(_cut(record.getMessage().rstrip("\n"), MESSAGE)))
+    return _clean(_cut(record.getMessage().rstrip("\n"), MESSAGE))
+
+
+@lru_cache(maxsize=100)  # most lines are about one request each, with the same message
+def _clean(message: str) -> str:
+    return str(redact(message))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
-from lesion.serve.connection import Connection
+from lesion.serve.connection import Connection, Turns
 from lesion.serve.door import Door
 from lesion.serve.ending import Ending
 from lesion.serve.service import Service
@@ -67,6 +67,7 @@ class Server(uvicorn.Server):
         make = partial(
             Connection,
             door=self._door,
+            turns=Turns(),
             receive_s=settings.receive_s,
             max_bytes=int(settings.max_upload_mb * 2**20),
             max_connections=count_connections(),

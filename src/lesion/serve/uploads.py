@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -87,12 +88,17 @@ async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
 
 
 def _choose_form(kind: str, most: int) -> "Form | Alone":
-    essence, options = parse_options_header(kind.encode("latin-1", "replace"))
+    essence, options = _parse_type(kind)
     if essence == b"multipart/form-data":
         return Form(options.get(b"boundary", b""), most)
     if essence.startswith(b"image/") or essence == b"application/octet-stream":
         return Alone()
     raise Refused(415, "unsupported_media_type", f"the request is {kind[:80]!r}, an image expected", hint=HOW)
+
+
+@lru_cache(maxsize=100)  # a client sends the same one with each request
+def _parse_type(kind: str) -> tuple[bytes, dict[bytes, bytes]]:
+    return parse_options_header(kind.encode("latin-1", "replace"))
 
 
 class Alone:
