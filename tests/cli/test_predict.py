@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from lesion.artifact import Artifact
+from lesion.inference import session
 from lesion.inference.predictor import Predictor
 from lesion.records import to_dict
 from tests.conftest import GOLDEN, PATIENCE_S, Cli
+from tests.inference.hostile import loop_for_ever
 
 MODEL = GOLDEN / "tiny.onnx"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="needs signals, limits and terminals")
@@ -70,6 +73,20 @@ def test_one_image_alone_keeps_its_own_error(folder: Path, predict: Any) -> None
         for more in ([], ["--json"], ["--format", "json"]):
             outcome = predict(word, *more)
             assert (outcome.code, outcome.out) == (code, "")
+
+
+@pytest.mark.parametrize("words", [["in/0.png"], ["in/0.png", "in/1.png"], ["in", "-o", "a.csv"]])
+def test_a_model_that_hangs_on_some_images_ends_with_an_error(
+    words: list[str], folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LIMIT_S", 5.0)
+    monkeypatch.setattr(session, "IMAGE_S", 0.0)
+    artifact = loop_for_ever(on_all=False)
+    Path("hangs.onnx").write_bytes(Artifact.pack(artifact.graph, artifact.manifest)[1])
+    outcome = cli("predict", "--model", "hangs.onnx", "--batch", 2, *words)
+    assert outcome.code == 1
+    assert "error: the model did not answer within 5 s\nhint: do not use it: it may never answer\n" in outcome.err
+    assert outcome.out == ""
 
 
 def test_what_a_person_should_look_at_is_marked(predict: Any, folder: Path) -> None:

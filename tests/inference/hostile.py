@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lesion.artifact import Artifact
+from lesion.inference.predictor import Predictor, draw_test_image
 from tests.conftest import GOLDEN
 
 
@@ -20,10 +21,23 @@ def change(edit: Any) -> Artifact:
     return Artifact.pack(model.SerializeToString(), tiny.manifest)[0]
 
 
-def loop_for_ever() -> Artifact:
-    """A loop of 2**62 rounds, which ends when it is told to."""
+def loop_for_ever(*, on_all: bool = True) -> Artifact:
+    """A loop of 2**62 rounds, which ends when it is told to; on all images, or on all but the one of the self-test."""
+    drawn = Predictor.load(GOLDEN / "tiny.onnx", 1)
+    checks = drawn.run(drawn.read(draw_test_image())[None]).checks
 
     def edit(onnx: Any, model: Any) -> None:
+        if not on_all:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(checks, "drawn"))
+            model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1e-4), "little"))
+            for kind, words, out in (
+                ("Sub", ["checks", "drawn"], "more"),
+                ("Abs", ["more"], "far"),
+                ("ReduceMax", ["far"], "farthest"),
+                ("Greater", ["farthest", "little"], "is other"),
+            ):
+                model.graph.node.append(onnx.helper.make_node(kind, words, [out]))
+            model.graph.node[-2].attribute.append(onnx.helper.make_attribute("keepdims", 0))
         info, types = onnx.helper.make_tensor_value_info, onnx.TensorProto
         body = onnx.helper.make_graph(
             [
@@ -35,7 +49,9 @@ def loop_for_ever() -> Artifact:
             [info("on", types.BOOL, []), info("next", types.FLOAT, None)],
         )
         model.graph.initializer.append(onnx.helper.make_tensor("many", types.INT64, [], [2**62]))
-        model.graph.node.append(onnx.helper.make_node("Loop", ["many", "", "first"], ["logits"], body=body))
+        model.graph.node.append(
+            onnx.helper.make_node("Loop", ["many", "" if on_all else "is other", "first"], ["logits"], body=body)
+        )
 
     return change(edit)
 

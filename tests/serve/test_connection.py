@@ -3,6 +3,7 @@
 import asyncio
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from lesion.serve.app import create_app
 from lesion.serve.connection import MAX_REFUSED, Connection
 from lesion.serve.door import Door
 from lesion.serve.jobs import Job
-from lesion.serve.process import Server, listen
+from lesion.serve.process import Server, count_accepts, count_connections, listen
 from lesion.serve.service import Service
 from lesion.serve.slot import Serving, Slot
 from tests.conftest import PATIENCE_S
@@ -37,11 +38,14 @@ LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 @contextmanager
-def running(serving: Serving, config: ServeConfig) -> Iterator[tuple[tuple[str, int], Service]]:
-    """A server in a thread: its address and its parts."""
+def running(
+    serving: Serving, config: ServeConfig, first: Callable[[tuple[str, int]], object] = lambda address: None
+) -> Iterator[tuple[tuple[str, int], Service]]:
+    """A server in a thread: its address and its parts; `first` is called with the address before it accepts."""
     app = create_app(Slot(serving), config)
     server = Server(app, config)
     with listen("127.0.0.1", 0) as listener:
+        first(listener.getsockname())
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield listener.getsockname(), app.state.service
@@ -423,6 +427,36 @@ def test_the_longest_idle_connection_makes_room_for_a_new_one(
         assert answer(clients[0]).startswith(b"HTTP/1.1 200")
         for client in clients:
             client.close()
+
+
+def test_of_idle_connections_that_come_together_no_more_stay_than_there_is_room_for(
+    tiny_serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lesion.serve.process.count_connections", lambda: 3)
+    clients: list[socket.socket] = []
+
+    def crowd(address: tuple[str, int]) -> None:
+        clients.extend(socket.create_connection(address) for _ in range(40))
+
+    with running(tiny_serving, ServeConfig(), crowd) as (address, _):
+        with socket.create_connection(address) as another:
+            another.sendall(LIVEZ)
+            assert answer(another).startswith(b"HTTP/1.1 200")
+            for client in clients[:38]:  # two stay, and the other one
+                assert read_all(client)[0] == b""
+                client.close()
+        for client in clients[38:]:
+            client.sendall(LIVEZ)
+            assert answer(client).startswith(b"HTTP/1.1 200")
+            client.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits no open files")
+@pytest.mark.parametrize("files", [64, 256, 1024, 1_048_576])
+def test_a_burst_of_connections_leaves_files_to_open(files: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (files, files))
+    others = 20  # standard streams, the socket that listens, the journal, what the interpreter opens
+    assert others + count_connections() + 3 * count_accepts() < files
 
 
 REQUESTS = st.one_of(

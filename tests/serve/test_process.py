@@ -22,7 +22,7 @@ from tests.conftest import PATIENCE_S
 from tests.serve.changing import wait_until
 from tests.serve.conftest import FORM, PICTURE, TINY, Served, encode, form, problem, serving
 
-HALF = b"POST /predict HTTP/1.1\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nx"
+HALF = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nx"
 
 
 @pytest.fixture(scope="module")

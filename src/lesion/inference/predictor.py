@@ -16,7 +16,7 @@ from lesion.errors import ArtifactError, CheckFailed
 from lesion.images import decode_image, read_image, to_upright_rgb
 from lesion.inference.decide import Floats, decide, to_malignant, to_probabilities
 from lesion.inference.explain import to_heat
-from lesion.inference.session import LIMIT_S, run_session, run_within, start_session
+from lesion.inference.session import LIMIT_S, make_options, run_session, run_within, start_session
 from lesion.inference.threads import usable_cpus
 from lesion.manifest import Manifest
 from lesion.memory import keep_freed_memory
@@ -27,7 +27,6 @@ Source = str | Path | bytes | Image.Image | npt.NDArray[np.uint8]
 Pixels = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 LOGITS, CHECKS, MAPS = "logits", "checks", "maps"
-FATAL = 4  # to onnxruntime; what it says goes straight to stderr, which in a server may be a pipe that nobody reads
 KEPT = 64 * 2**20  # bytes of freed memory: what a batch of photographs takes
 
 
@@ -97,7 +96,7 @@ class Predictor:
 
         Raises CheckFailed when that is more than the manifest allows or takes more than `limit_s` seconds; OutOfMemory.
         """
-        pixels, options = self.manifest.preprocess.apply(draw_test_image()), ort.RunOptions()
+        pixels, options = self.manifest.preprocess.apply(draw_test_image()), make_options()
         (logits,) = run_within(
             limit_s,
             lambda: self._run([LOGITS], pixels[None], options),
@@ -118,15 +117,14 @@ class Predictor:
     @staticmethod
     def make_options() -> ort.RunOptions:
         """Options for one `run`, which another thread can end."""
-        options = ort.RunOptions()
-        options.log_severity_level = FATAL
-        return options
+        return make_options()
 
     def run(self, pixels: Pixels, maps: bool = False, options: ort.RunOptions | None = None) -> Answers:
         """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too.
 
         To end the inference early, another thread sets `options.terminate`; this call then raises CheckFailed, as it
-        does when the graph fails. Raises OutOfMemory when memory does not suffice.
+        does when the graph fails and, without `options`, when it takes more than a minute and 10 seconds for each
+        image. Raises OutOfMemory when memory does not suffice.
         """
         names = [LOGITS, CHECKS, MAPS] if maps else [LOGITS, CHECKS]
         logits, checks, *rest = self._compute(names, pixels, options)

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
+from dataclasses import dataclass
 from threading import Event, Thread
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,7 +16,55 @@ from lesion.errors import ArtifactError, CheckFailed, LesionError, OutOfMemory, 
 T = TypeVar("T")
 LIMIT_S = 60.0
 """For a session to start, and for one self-test. The largest network takes some seconds on a busy machine."""
+IMAGE_S = 10.0
+"""In addition for each image of an inference."""
+FATAL = 4  # to onnxruntime; what it says goes straight to stderr, which in a server may be a pipe that nobody reads
 _GRACE_S = 5.0  # for an inference to end after it was told to
+_LOOK_S = 0.25  # between two looks at the inferences
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """An inference in another thread."""
+
+    options: ort.RunOptions
+    left_s: float
+    """Seconds until it is told to end."""
+
+
+class _Clock:
+    """A thread that tells inferences to end that take too long; to hand each to a thread would cost 0.3 ms."""
+
+    def __init__(self) -> None:
+        self._runs: set[_Run] = set()
+        self._thread: Thread | None = None
+
+    def begin(self, options: ort.RunOptions, limit_s: float) -> _Run:
+        """Watch an inference from now on; raises OutOfMemory when there can be no further thread."""
+        run = _Run(options, limit_s)
+        if self._thread is None or not self._thread.is_alive():  # not started, or not in this process: it was forked
+            (self._thread,) = _start_threads(1, self._watch)
+        self._runs.add(run)
+        return run
+
+    def end(self, run: _Run) -> None:
+        """Watch it no more."""
+        self._runs.discard(run)
+
+    def _watch(self) -> None:
+        last = monotonic()
+        while True:
+            sleep(_LOOK_S)
+            now = monotonic()
+            passed = min(now - last, 2 * _LOOK_S)  # no more, when the process or its machine was stopped
+            for run in tuple(self._runs):
+                run.left_s -= passed
+                if run.left_s <= 0:
+                    run.options.terminate = True
+            last = now
+
+
+_clock = _Clock()
 
 
 def start_session(graph: bytes, threads: int, limit_s: float = LIMIT_S) -> Any:
@@ -27,7 +77,7 @@ def start_session(graph: bytes, threads: int, limit_s: float = LIMIT_S) -> Any:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what is an error is raised, too
+    options.log_severity_level = FATAL  # what is an error is raised, too
     # Not by what the bytes look like: whatever was checked, was checked as ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
@@ -46,13 +96,41 @@ def start_session(graph: bytes, threads: int, limit_s: float = LIMIT_S) -> Any:
 def run_session(
     session: Any, names: Sequence[str], pixels: npt.NDArray[np.uint8], options: ort.RunOptions | None = None
 ) -> list[npt.NDArray[np.float32]]:
-    """Compute the outputs called `names`; CheckFailed when the graph fails, OutOfMemory when memory is short."""
+    """Compute the outputs called `names`.
+
+    Raises CheckFailed when the graph fails and, without `options`, when it takes more than LIMIT_S and IMAGE_S for each
+    image; OutOfMemory when memory is short.
+    """
+    if options is None:
+        return _run_in_time(session, names, pixels)
     try:
         return [np.asarray(each, np.float32) for each in session.run(names, {"pixels": pixels}, options)]
     except Exception as error:  # as above
         raise _lack_of_memory(error) or CheckFailed(
             f"the model did not answer: {_tell(error)}", hint="check it with `lesion export --verify MODEL`"
         ) from error
+
+
+def make_options() -> ort.RunOptions:
+    """Options for one inference, which another thread can end."""
+    options = ort.RunOptions()
+    options.log_severity_level = FATAL
+    return options
+
+
+def _run_in_time(session: Any, names: Sequence[str], pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
+    options, limit_s = make_options(), LIMIT_S + IMAGE_S * len(pixels)
+    run = _clock.begin(options, limit_s)
+    try:
+        return run_session(session, names, pixels, options)
+    except CheckFailed as error:
+        if run.left_s > 0:
+            raise
+        raise CheckFailed(
+            f"the model did not answer within {limit_s:g} s", hint="do not use it: it may never answer"
+        ) from error
+    finally:
+        _clock.end(run)
 
 
 def run_within(limit_s: float, work: Callable[[], T], complaint: str, stop: Callable[[], None] | None = None) -> T:
@@ -91,15 +169,17 @@ def _require_threads(count: int) -> None:
         ended.set()
 
 
-def _start_threads(count: int, target: Callable[..., object], *args: object) -> None:
+def _start_threads(count: int, target: Callable[..., object], *args: object) -> list[Thread]:
     try:
-        for _ in range(count):
-            Thread(target=target, args=args, daemon=True).start()
+        threads = [Thread(target=target, args=args, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
     except (RuntimeError, MemoryError) as error:
         raise OutOfMemory(
             f"cannot start {count} more threads for the model: {brief(error)}",
             hint="use fewer with `--threads 1` or serve.threads=1, or allow more: `ulimit -u`, or the container's pids",
         ) from error
+    return threads
 
 
 def _lack_of_memory(error: Exception) -> OutOfMemory | None:

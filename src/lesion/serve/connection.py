@@ -131,8 +131,10 @@ class Connection(HttpToolsProtocol):
             transport.max_size = MAX_READ
         if len(self.connections) > self._max_connections:
             peers = [each for each in self.connections if isinstance(each, Connection) and each is not self]
-            idle = [each for each in peers if each.is_idle]
-            min(idle, key=lambda each: each._last_read, default=self).transport.close()
+            stay = [each for each in peers if not each.transport.is_closing()]
+            idle = [each for each in stay if each.is_idle]
+            if len(stay) >= self._max_connections:
+                min(idle, key=lambda each: each._last_read, default=self).transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parse what belongs to the current request, and keep the rest."""

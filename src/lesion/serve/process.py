@@ -21,7 +21,7 @@ from lesion.serve.signals import hang_ups
 
 LOOK_S = 0.5  # between two looks at the connections
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
-ACCEPTS = 64  # connections accepted in one turn of the event loop; asyncio repeats a failing accept as often
+ACCEPTS = 64  # connections accepted in one turn of the event loop, at most; asyncio repeats a failing accept as often
 SWITCH_S = 1e-4  # a thread that is back from the network lets the others wait no longer for the interpreter
 
 
@@ -76,12 +76,12 @@ class Server(uvicorn.Server):
             app_state=self.lifespan.state,
         )
         bind = partial(
-            asyncio.get_running_loop().create_server, make, ssl=secure, backlog=ACCEPTS,
+            asyncio.get_running_loop().create_server, make, ssl=secure, backlog=count_accepts(),
             ssl_handshake_timeout=settings.receive_s / 2 if secure else None,
         )  # fmt: skip
         self.servers = [await bind(sock=each) for each in sockets or []]
         for each in sockets or []:
-            each.listen(BACKLOG)  # asyncio has set it to ACCEPTS
+            each.listen(BACKLOG)  # asyncio has set it to as few as it accepts at once
         self.started = True
 
     async def on_tick(self, counter: int) -> bool:
@@ -116,12 +116,23 @@ def count_connections() -> int:
 
     At the limit itself, asyncio would fail to accept thousands of times a second, and no file could be opened.
     """
+    files = _limit_of_files()
+    return 10_000 if files is None else max(8, min(10_000, files - max(48, files // 8)))
+
+
+def count_accepts() -> int:
+    """Connections to accept in one turn of the event loop: it takes three until as many idle ones are closed."""
+    files = _limit_of_files()
+    return ACCEPTS if files is None else max(1, min(ACCEPTS, files // 32))
+
+
+def _limit_of_files() -> int | None:
     if sys.platform == "win32":
-        return 10_000
+        return None
     import resource
 
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return 10_000 if files == resource.RLIM_INFINITY else max(8, min(10_000, files - max(48, files // 8)))
+    return None if files == resource.RLIM_INFINITY else files
 
 
 def listen(host: str, port: int) -> socket.socket:
