@@ -127,7 +127,7 @@ def test_costly_images_do_not_slow_other_clients_down(full: bool, images: dict[s
         assert after < 2 * before
 
 
-@pytest.mark.parametrize("connections, burst", [(250, 2**18), (20, 2**24)])
+@pytest.mark.parametrize(("connections", "burst"), [(250, 2**18), (20, 2**24)])
 def test_pipelined_requests_do_not_fill_the_memory(full: bool, connections: int, burst: int) -> None:
     if not full:
         connections, burst = connections // 5, burst // 4

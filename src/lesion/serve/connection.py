@@ -29,7 +29,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Turns:
-    """Spreads pipelined requests over turns of the event loop, so that other connections do not wait for all of them."""
+    """Spreads pipelined requests over turns of the event loop, so that other connections need not wait for all."""
 
     def __init__(self) -> None:
         self._line: deque[Connection] = deque()
@@ -96,7 +96,7 @@ class Connection(HttpToolsProtocol):
     def __init__(
         self, *, door: Door, turns: Turns, receive_s: float, max_bytes: int, max_connections: int, **uvicorn: Any
     ) -> None:
-        """Args: door, answers without the application; turns, of the server; the limits; and uvicorn's own arguments."""
+        """Args: door, answers without the application; turns, of the server; limits; and uvicorn's own arguments."""
         super().__init__(**uvicorn)
         self._door, self._turns = door, turns
         self._receive_s, self._max_bytes, self._max_connections = receive_s, max_bytes, max_connections

@@ -12,6 +12,7 @@ from lesion.serve.service import Service
 
 log = logging.getLogger(__name__)
 STUCK_CODE = 75  # EX_TEMPFAIL of sysexits.h: whatever started the process is to start it again
+INTERRUPTED = 130  # after Ctrl-C, as shells have it
 REST_S = 0.8  # for what comes after `serve.drain_s`: journal, traces, log
 JOIN_S = 0.3  # that threads have to end
 
@@ -40,6 +41,8 @@ class Ending:
     def finish(self) -> None:
         """Leave at once where threads hang or the process gave up; else return, and let the interpreter end."""
         service = self._service
+        if self._code == INTERRUPTED:  # a second Ctrl-C while the interpreter ends would end it without this code
+            signal.signal(signal.SIGINT, lambda *_: self._leave())
         service.pipeline.close()
         hangs = not service.pipeline.join(JOIN_S) or service.shadow.is_busy
         hangs = hangs or (service.reloader is not None and not service.reloader.join(JOIN_S))
