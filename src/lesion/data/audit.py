@@ -36,6 +36,7 @@ KINDS = {
     "damaged": (ERROR, "damaged, truncated or unreadable"),
     "unusable-size": (ERROR, "too large or too small to be used"),
     "absent": (ERROR, "listed but absent"),
+    "several-files": (ERROR, "several files of one id"),
     "bad-id": (ERROR, "an id is missing or not allowed"),
     "repeated-id": (ERROR, "listed twice"),
     "unknown-diagnosis": (ERROR, "unknown diagnosis"),
@@ -163,6 +164,9 @@ def _judge_files(rows: Sequence[Row], looks: Sequence[Look], unlisted: Sequence[
     sizes = Counter(look.size for look in looks if not look.flaw)
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
     for row, look in zip(rows, looks, strict=True):
+        if row.rivals:
+            names = [to_name(path.name) for path in (row.path, *row.rivals)]
+            yield _find("several-files", [row.image_id], ", ".join(names))
         if look.flaw:
             yield _find(look.flaw, [row.image_id], look.message)
             continue
