@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from lesion.data.index import IMAGES, METADATA
+from lesion.data.split import read_parts
 from lesion.data.synth import SynthSpec, synthesize
 from tests.conftest import Cli
 
@@ -57,6 +58,11 @@ def remove_image(root: Path) -> None:
     next(iter((root / IMAGES).iterdir())).unlink()
 
 
+def cut_image(root: Path) -> None:
+    path = next(iter((root / IMAGES).iterdir()))
+    path.write_bytes(path.read_bytes()[:500])
+
+
 def add_mask(root: Path) -> None:
     path = next(iter((root / IMAGES).iterdir()))
     Image.new("L", (64, 48)).save(path.with_suffix(".png"))
@@ -82,6 +88,7 @@ def hint_of(err: str) -> str:
         pytest.param(change(lambda table: table[0].update(image_id="a b")), id="id"),
         pytest.param(remove_image, id="absent"),
         pytest.param(add_mask, id="several files"),
+        pytest.param(cut_image, id="damaged"),
     ],
 )
 @pytest.mark.parametrize("place", [None, "own folder"])
@@ -89,7 +96,7 @@ def test_an_audit_as_the_hint_names_it_lets_the_dataset_be_used(
     damage: Damage, place: str | None, dataset: Path, tmp_path: Path, cli: Cli
 ) -> None:
     damage(dataset)
-    words = [f"data.root={dataset}", "data.near_duplicates=false"]
+    words = [f"data.root={dataset}", f"data.near_duplicates={damage is cut_image}"]  # which looks into the images
     words += [f"data.processed={tmp_path / place}"] if place else []
     refused = cli("data", "prepare", *words)
     assert refused.code == 65
@@ -98,6 +105,26 @@ def test_an_audit_as_the_hint_names_it_lets_the_dataset_be_used(
     prepared = cli("data", "prepare", *words)
     assert prepared.code == 0, prepared.err
     assert ((tmp_path / place if place else dataset / "processed") / "quarantine.csv").is_file()
+
+
+def test_a_split_with_duplicates_apart_is_drawn_anew_as_the_audit_says(dataset: Path, cli: Cli) -> None:
+    prepare = ("data", "prepare", f"data.root={dataset}")
+    assert cli(*prepare).code == 0
+    parts = read_parts(dataset / "processed")
+    first, second = (next(image for image, part in parts.items() if part == name) for name in ("train", "test"))
+    image = next((dataset / IMAGES).glob(f"{first}.*"))
+    next((dataset / IMAGES).glob(f"{second}.*")).unlink()
+    shutil.copy(image, image.with_name(f"{second}{image.suffix}"))
+    change(lambda table: [row.update(dx="nv") for row in table if row["image_id"] in (first, second)])(dataset)
+    change(lambda table: [row.update(lesion_id=row["image_id"]) for row in table])(dataset)
+    refused = cli("data", "audit", f"data.root={dataset}", "--fix")
+    assert "duplicates in two splits" in refused.out
+    hint = hint_of(refused.err)
+    deleted = re.match(r"delete (.*) and draw", hint)
+    assert deleted is not None, hint
+    Path(deleted[1]).unlink()
+    assert cli(*follow(hint)).code == 0
+    assert cli("data", "audit", f"data.root={dataset}").code == 0
 
 
 def test_rows_of_a_diagnosis_with_too_few_lesions_can_be_removed(dataset: Path, cli: Cli) -> None:

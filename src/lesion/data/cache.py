@@ -239,4 +239,6 @@ def _digest(row: Row) -> str:
     try:
         return sha256(read_regular(row.path, MAX_BYTES))[:16]
     except OSError as error:
-        raise ImageError(f"cannot read {row.path}: {error.strerror or error}", hint="name one readable file") from error
+        raise ImageError(
+            f"cannot read {row.path}: {error.strerror or error}", hint="put a readable file in its place"
+        ) from error

@@ -138,8 +138,7 @@ def check_rows(rows: list[Row], root: Path, processed: str | None = None) -> lis
     Raises DataError when an id is repeated or empty, a diagnosis is unknown, a lesion has two diagnoses, an image is
     listed but absent, or several files have one id. All concerned are counted, the first ones named.
     """
-    words = [f"data.root={root}", *([f"data.processed={processed}"] if processed is not None else [])]
-    audit = f"`lesion data audit {' '.join(map(shlex.quote, words))} --fix`"
+    audit = f"`lesion data audit {name_dataset(root, processed)} --fix`"
     by_lesion: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if not row.image_id or not row.lesion_id:
@@ -166,6 +165,14 @@ def check_rows(rows: list[Row], root: Path, processed: str | None = None) -> lis
     _refuse([row.image_id for row in rows if row.rivals], root, "with several files",
             f"keep one file of each in {IMAGES}/, the photograph; or leave these images out with {audit}")  # fmt: skip
     return rows
+
+
+def name_dataset(root: Path, processed: str | Path | None) -> str:
+    """The settings that name a dataset on a command line, quoted; `processed` is left out at its default place."""
+    words = [f"data.root={root}"]
+    if processed is not None and Path(processed) != root / "processed":
+        words.append(f"data.processed={processed}")
+    return shlex.join(words)
 
 
 def _refuse(found: Iterable[str], root: Path, what: str, hint: str, noun: str = "image") -> None:

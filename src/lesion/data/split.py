@@ -5,7 +5,8 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from lesion.config.schema import DataConfig
 from lesion.data.cache import PixelCache, open_cache
 from lesion.data.csvfile import MAX_TABLE_BYTES
 from lesion.data.duplicates import THUMB, find_exact, find_pairs
-from lesion.data.index import Row, check_rows, scan
+from lesion.data.index import Row, check_rows, name_dataset, scan
 from lesion.data.partition import SPLITS, draw_split, group_lesions, to_split
 from lesion.data.pixels import decode_rows
 from lesion.data.quarantine import read_quarantine
-from lesion.errors import DataError
+from lesion.errors import DataError, ImageError
 from lesion.files import ensure_folder, hold_lock, is_writable, read_regular, sha256, write_atomic
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent
@@ -53,7 +54,8 @@ class Dataset:
     def open_cache(self, spec: PreprocessSpec, workers: int, progress: Progress | None = None) -> PixelCache:
         """The decoded pixels of all images at one geometry; see `cache.open_cache`."""
         rows = sorted((row for rows in self.members.values() for row in rows), key=lambda row: row.image_id)
-        return open_cache(rows, spec, self.processed / "cache", workers, progress, _own_folder(self.root) / "cache")
+        with _naming_audit(self.root, self.processed):
+            return open_cache(rows, spec, self.processed / "cache", workers, progress, _own_folder(self.root) / "cache")
 
     def require_split(self, trained: object, model: Path) -> None:
         """DataError unless `model` was trained on this very split: its training lesions could be in another's test."""
@@ -114,7 +116,8 @@ def _is_drawn(folder: Path) -> bool:
 def _find_near_duplicates(rows: Sequence[Row], config: DataConfig, progress: Progress) -> list[tuple[int, int]]:
     if not config.near_duplicates:
         return []
-    thumbs = decode_rows(rows, THUMB, config.workers, progress, "look for near-duplicates")
+    with _naming_audit(Path(config.root), config.processed):
+        thumbs = decode_rows(rows, THUMB, config.workers, progress, "look for near-duplicates")
     pairs = {(pair.first, pair.second) for pair in find_pairs(thumbs, groups=[row.lesion_id for row in rows])}
     # The search compares details, and flat pictures have none.
     same = find_exact([sha256(thumb.tobytes()) for thumb in thumbs])
@@ -122,6 +125,16 @@ def _find_near_duplicates(rows: Sequence[Row], config: DataConfig, progress: Pro
     if pairs:
         log.info("%d pairs of near-duplicates of different lesions: kept in one split each", len(pairs))
     return sorted(pairs)
+
+
+@contextmanager
+def _naming_audit(root: Path, processed: str | Path | None) -> Iterator[None]:
+    """Add to the hint of an image that cannot be used how to leave out all such images."""
+    try:
+        yield
+    except ImageError as error:
+        way = f"leave out all such images: `lesion data audit {name_dataset(root, processed)} --fix`"
+        raise type(error)(error.message, hint=f"{error.hint}; or {way}" if error.hint else way) from error
 
 
 def processed_folder(config: DataConfig) -> Path:
