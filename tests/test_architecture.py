@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import lesion
 from lesion import errors
@@ -69,6 +72,31 @@ def test_onnx_runtime_tells_nobody_of_models_and_machines(tmp_path: Path) -> Non
 def test_serving_and_evaluating_never_load_torch() -> None:
     loaded = _modules_after("    import lesion.serve.app, lesion.engine.evaluation.evaluate, lesion.cli.settings")
     assert loaded.isdisjoint({"torch", "torchvision", "lightning", "torchmetrics", "onnx", "wandb", "dvc"})
+
+
+# Import name → package, where they differ; and packages that are used without an import.
+PACKAGES = {"PIL": "pillow", "yaml": "pyyaml", "opentelemetry": "opentelemetry-sdk"}
+INDIRECT = {
+    "onnxscript": "torch.onnx", "dvc": "a command", "gcsfs": "fsspec", "s3fs": "fsspec", "psycopg": "sqlalchemy",
+    "pandas": "ray", "opentelemetry-exporter-otlp-proto-http": "of the namespace opentelemetry",
+}  # fmt: skip
+
+
+def test_every_import_is_declared_and_every_declared_package_is_used() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text("utf-8"))["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    declared = {canonicalize_name(Requirement(text).name) for text in texts}
+    imported = set()
+    for path in SRC.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(str(node.module).partition(".")[0])
+    others = imported - sys.stdlib_module_names - {"lesion"}
+    used = {canonicalize_name(PACKAGES.get(name, name)) for name in others}
+    assert used - declared == set()
+    assert declared - used == INDIRECT.keys()
 
 
 def _functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -21,6 +21,7 @@ from lesion.artifact import Artifact
 from lesion.data import cache
 from lesion.errors import CheckFailed
 from lesion.files import rename, try_lock, write_atomic
+from lesion.inference.bulk.formats import JsonLines
 from lesion.inference.bulk.outputs import FileOutput
 from lesion.inference.predictor import Predictor, draw_test_image
 from tests.conftest import GOLDEN, REPO
@@ -181,6 +182,20 @@ def test_a_run_is_locked_by_windows_own_lock(windows: None, monkeypatch: pytest.
     with (tmp_path / "lock").open("w", encoding="utf-8") as first, (tmp_path / "lock").open("a") as second:
         assert try_lock(first)
         assert not try_lock(second)
+
+
+def test_answers_begin_at_the_start_of_a_file_that_windows_locks(
+    windows: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is locked there lies far behind the content, and the lock moves the position in the file."""
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=lambda *_: None, LK_NBLCK=2))
+    template, path = Predictor.load(GOLDEN / "tiny.onnx").predict(draw_test_image()), tmp_path / "answers.jsonl"
+    for resume in (False, True):
+        output = FileOutput(str(path), "jsonl", template, resume=resume)
+        output.write(template)
+        output.finish()
+        output.close()
+    assert path.read_bytes() == JsonLines().encode(template) * 2
 
 
 @pytest.mark.parametrize(("platform", "asked_by"), [("win32", "pipe"), ("linux", "signal")])

@@ -248,5 +248,7 @@ def _explained(address: Address) -> Iterator[None]:
 
 
 def _is_away(cause: BaseException | None) -> bool:
-    """Whether what fsspec calls a missing file over HTTP is that nobody answered, or not as a server should."""
+    """Whether what fsspec calls a missing file over HTTP is that nobody answered in time, or not as a server should."""
+    if isinstance(cause, TimeoutError | ConnectionError):
+        return True
     return type(cause).__module__.startswith("aiohttp") and getattr(cause, "status", None) not in (404, 410)

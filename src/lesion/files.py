@@ -131,17 +131,14 @@ def _remove_abandoned(path: Path) -> None:
                 Path(entry.path).unlink(missing_ok=True)
 
 
-def ensure_folder(path: Path) -> Path:
+def ensure_folder(path: Path, hint: str = "name a folder you may write to, or change its permissions") -> Path:
     """Create `path` and prove that a file can be written into it, else OutputError: called before long work."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path, prefix=".lesion-"):
             pass
     except OSError as error:
-        raise OutputError(
-            f"cannot write into the folder {path}: {error.strerror or error}",
-            hint="name a folder you may write to, or change its permissions",
-        ) from error
+        raise OutputError(f"cannot write into the folder {path}: {error.strerror or error}", hint=hint) from error
     return path
 
 

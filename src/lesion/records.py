@@ -1,7 +1,7 @@
 """What crosses the layers: frozen records, and their one JSON shape."""
 
 import json
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any
 
 SCHEMA = 1  # of every JSON document that lesion prints; grows when a field changes its meaning or goes away
@@ -194,7 +194,9 @@ class ImportReport:
     renamed: dict[str, str]
     """Image id → file, where the id is not just the file's name."""
     blanked: dict[str, int]
-    """Column → values that could not be understood and were left empty."""
+    """Column → how many values could not be understood and were left empty."""
+    not_understood: dict[str, list[str]] = field(default_factory=dict)
+    """Column → these values, each once, the most frequent 20."""
 
 
 @dataclass(frozen=True, slots=True)

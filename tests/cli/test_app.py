@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,20 @@ def test_a_name_that_is_no_text_is_one_in_the_answer(tiny: Path, tmp_path: Path,
     paint(tmp_path / "a.png").rename(path)
     outcome = cli("predict", path, "--model", tiny, "--json")
     assert json.loads(outcome.out)["predictions"][0]["source"] == f"{tmp_path}/\\xff.png"
+
+
+def test_no_folder_for_temporary_files_is_an_error_and_the_hint_names_one_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    folders = [str(tmp_path / "absent")]
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", None)  # what was found before
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [os.environ.get("TMPDIR", folders[0])])
+    monkeypatch.setattr("lesion.cli.app.app", lambda *_, **__: sys.stdout.write(tempfile.mkdtemp()))
+    outcome = cli("train")
+    assert outcome.code == 74
+    assert (
+        outcome.err == "error: no folder for temporary files can be written\nhint: name one: TMPDIR=FOLDER lesion …\n"
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert cli("train").out.startswith(str(tmp_path))

@@ -90,6 +90,12 @@ def make_folder(root: Path) -> list[str]:
     return image
 
 
+def add_rival(root: Path) -> list[str]:
+    path = file_of(root, read_table(root)[5])
+    path.with_suffix(".png").write_bytes(to_png(path.read_bytes()))
+    return [path.stem]
+
+
 def repeat_row(root: Path) -> list[str]:
     table = read_table(root)
     write_table(root, [*table, table[0]])
@@ -135,6 +141,7 @@ CASES: dict[str, list[Callable[[Path], list[str]]]] = {
     "damaged": [replace_file(lambda raw: raw[: len(raw) // 2]), replace_file(lambda raw: raw[:4]), make_folder],
     "unusable-size": [replace_file(draw((12, 300), (9, 9, 9))), replace_file(lambda raw: raw + b"\0" * 2**24)],
     "absent": [remove_file],
+    "several-files": [add_rival],
     "bad-id": [edit(lesion_id=""), edit(image_id="../secret"), edit(image_id="")],
     "repeated-id": [repeat_row],
     "unknown-diagnosis": [edit(dx="melanoma", lesion_id="HAM_1"), edit(dx="", lesion_id="HAM_1")],

@@ -15,7 +15,9 @@ from lesion.taxonomy import DIAGNOSES
         ("Basal-Cell Carcinoma", "bcc"), ("Actinic keratoses", "akiec"), ("AK", "akiec"), ("Bowen’s disease", "akiec"),
         ("SCC in situ", "akiec"), ("Seborrhoeic Keratosis", "bkl"), ("solar lentigo", "bkl"), ("Lentigo", "bkl"),
         ("lichen planus-like keratosis", "bkl"), ("Dermatofibromas", "df"), ("vascular lesions", "vasc"),
-        ("haemangioma", "vasc"), ("cherry angioma", "vasc"), *((dx, dx) for dx in DIAGNOSES),
+        ("haemangioma", "vasc"), ("cherry angioma", "vasc"), ("Nävus", "nv"), ("Aktinische Keratose", "akiec"),
+        ("Mélanome", "mel"), ("Carcinoma basocelular", "bcc"), ("Cheratosi seborroica", "bkl"),
+        *((dx, dx) for dx in DIAGNOSES),
     ],
 )  # fmt: skip
 def test_a_label_is_known_however_it_is_written(label: str, dx: str) -> None:
@@ -40,8 +42,29 @@ def test_all_unknown_labels_are_told_at_once_with_counts_and_what_is_nearest() -
         "3 unknown labels: 'SCC' (5 images, invasive: HAM10000 has only its form in situ, as akiec); "
         "'melanomia' (3 images, nearest is 'melanoma': mel); 'zzz' (1 image)"
     )
-    assert "--map 'SCC=DIAGNOSIS'" in caught.value.hint
-    assert "SCC=skip" in caught.value.hint
+    assert caught.value.hint == (
+        "add --map SCC=DIAGNOSIS --map melanomia=DIAGNOSIS --map zzz=DIAGNOSIS with a diagnosis of each: "
+        "akiec, bcc, bkl, df, mel, nv, vasc, or skip to leave its images out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("Squamous cell carcinoma, NOS", "invasive"), ("Squamous cell carcinoma, Invasive", "invasive"),
+        ("Plattenepithelkarzinom", "invasive"), ("Basal cell carcinoma, NOS", "nearest is 'basal cell carcinoma': bcc"),
+        ("squamos cell carcinoma in situ", "nearest is 'squamous cell carcinoma in situ': akiec"),
+        ("seborheic keratosis", "nearest is 'seborrheic keratosis': bkl"),
+        *((other, "(1 image)") for other in (
+            "Merkel cell carcinoma", "dermatofibrosarcoma", "dermatofibrosarcoma protuberans", "angiosarcoma",
+            "lymphangioma", "neurofibroma", "melanosis", "squamous cell papilloma", "sebaceous nevus",
+        )),
+    ],
+)  # fmt: skip
+def test_another_disease_is_never_suggested(label: str, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        map_labels([label], {})
+    assert said in caught.value.message
 
 
 def test_a_column_of_free_text_does_not_flood_the_terminal() -> None:

@@ -12,6 +12,7 @@ import pytest
 from lesion.config.schema import DataConfig
 from lesion.data.archive import extract
 from lesion.data.cache import open_cache
+from lesion.data.csvfile import read_csv_file
 from lesion.data.examine import look_at
 from lesion.data.index import IMAGES, METADATA, read_index
 from lesion.data.kaggle import read_token
@@ -19,7 +20,6 @@ from lesion.data.ledger import LEDGER, Ledger
 from lesion.data.pixels import read_photo
 from lesion.data.publishers import SOURCES
 from lesion.data.quarantine import read_quarantine
-from lesion.data.sources import read_table
 from lesion.data.split import open_dataset, read_parts
 from lesion.data.tables import read_metadata
 from lesion.errors import DataError, ImageError
@@ -42,7 +42,7 @@ def to_pipe(path: Path) -> Path:
     "read",
     [
         pytest.param(read_photo, id="image"),
-        pytest.param(read_table, id="table-to-import"),
+        pytest.param(read_csv_file, id="table-to-import"),
         pytest.param(lambda path: read_metadata([path]), id="downloaded-table"),
         pytest.param(read_token, id="token"),
         pytest.param(lambda path: read_parts(to_pipe(path.parent / "splits.csv").parent), id="splits.csv"),
@@ -116,7 +116,7 @@ def test_an_endless_table_is_not_read_to_its_end(ham_copy: Path, tmp_path: Path)
     with (tmp_path / "t.csv").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(DataError, match="it has more than 256 MiB"):
-        read_table(tmp_path / "t.csv")
+        read_csv_file(tmp_path / "t.csv")
 
 
 def test_the_audit_says_what_is_no_file(tmp_path: Path) -> None:

@@ -8,16 +8,21 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from lesion.config.schema import DataConfig
-from lesion.data.index import Row
+from lesion.data.audit import audit
+from lesion.data.index import Row, scan
 from lesion.data.partition import SPLITS, draw_split, subsample
-from lesion.data.split import Dataset, open_dataset, processed_folder
+from lesion.data.quarantine import add_to_quarantine
+from lesion.data.split import Dataset, open_dataset, processed_folder, read_parts
 from lesion.errors import DataError, OutputError
 from lesion.files import sha256
+from lesion.preprocess import PreprocessSpec
 from lesion.taxonomy import DIAGNOSES
 
 REAL = Path(os.environ.get("LESION_HAM10000") or Path(__file__).parents[2].parent / "shared" / "ham10000")
@@ -312,6 +317,83 @@ def test_a_read_only_dataset_that_brings_its_split_is_read_there(ham_copy: Path)
         assert open_dataset(config(ham_copy)) == first
     finally:
         ham_copy.chmod(0o755)
+
+
+@pytest.fixture
+def prepared(ham_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A dataset with a split and a quarantine, read-only by now, and an empty working folder."""
+    image = open_dataset(config(ham_copy)).members["train"][0].image_id
+    add_to_quarantine(ham_copy / "processed", {image: "blurred"})
+    folders = (ham_copy / "processed", ham_copy)
+    for folder in folders:
+        folder.chmod(0o555)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    yield ham_copy
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+def test_split_and_quarantine_are_read_in_a_read_only_dataset_and_pixels_are_kept_elsewhere(
+    prepared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    dataset = open_dataset(config(prepared))
+    assert dataset.processed == prepared / "processed"
+    assert sum(map(len, dataset.members.values())) == len(scan(prepared)[0]) - 1
+    spec, cache = PreprocessSpec(32, "bilinear"), Path("processed") / prepared.name / "cache"
+    pixels = dataset.open_cache(spec, 1).pixels
+    assert f"{prepared / 'processed' / 'cache'} is read-only: decoded images are kept in {cache}" in caplog.text
+    assert sorted(path.name for path in cache.iterdir()) == ["32-bilinear.json", "32-bilinear.npy"]
+    assert sorted(path.name for path in (prepared / "processed").iterdir()) == [
+        "quarantine.csv", "splits.csv", "splits.json",
+    ]  # fmt: skip
+    assert np.array_equal(dataset.open_cache(spec, 1).pixels, pixels)
+
+
+def test_pixels_that_a_read_only_dataset_brings_are_used(prepared: Path) -> None:
+    (prepared / "processed").chmod(0o755)
+    spec = PreprocessSpec(32, "bilinear")
+    before = open_dataset(config(prepared)).open_cache(spec, 1).pixels
+    for folder in (prepared / "processed" / "cache", prepared / "processed"):
+        folder.chmod(0o555)
+    assert np.array_equal(open_dataset(config(prepared)).open_cache(spec, 1).pixels, before)
+    assert list(Path().iterdir()) == []
+    (prepared / "processed" / "cache").chmod(0o755)
+
+
+def test_a_quarantine_in_a_read_only_dataset_without_a_split_counts_too(
+    read_only: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = scan(read_only)[0][0].image_id
+    read_only.chmod(0o755)
+    add_to_quarantine(read_only / "processed", {image: "blurred"})
+    read_only.chmod(0o555)
+    dataset = open_dataset(config(read_only))
+    assert dataset.processed == Path("processed") / read_only.name
+    assert image not in {row.image_id for rows in dataset.members.values() for row in rows}
+
+
+def test_a_working_folder_that_takes_no_pixels_names_the_key(prepared: Path, tmp_path: Path) -> None:
+    Path("processed").touch()
+    with pytest.raises(OutputError, match="cannot write into the folder processed") as caught:
+        open_dataset(config(prepared)).open_cache(PreprocessSpec(32, "bilinear"), 1)
+    assert "data.processed=FOLDER" in caught.value.hint
+    dataset = open_dataset(config(prepared, tmp_path / "mine"))  # as the hint says
+    assert len(dataset.open_cache(PreprocessSpec(32, "bilinear"), 1).entries) == len(scan(prepared)[0])
+
+
+def test_flat_pictures_of_other_lesions_are_kept_in_one_split(ham_copy: Path) -> None:
+    rows = scan(ham_copy)[0]
+    chosen = [next(row for row in rows if row.dx == dx) for dx in ("nv", "mel", "bkl")]
+    for row in chosen:
+        Image.new("RGB", (64, 48), "grey").save(row.path)
+    open_dataset(config(ham_copy, near_duplicates=True))
+    parts = read_parts(ham_copy / "processed")
+    assert len({parts[row.image_id] for row in chosen}) == 1
+    report = audit(ham_copy, ham_copy / "processed")
+    assert "duplicate-in-two-splits" not in report.counts
 
 
 def test_the_working_folder_names_the_dataset_also_when_it_is_the_current_one(

@@ -57,6 +57,7 @@ def exported() -> dict[str, set[str]]:
         Prediction("x", "benign", 0.9, "refer", ("uncertain",), {"benign": 0.9, "malignant": 0.1}, None, "m@1")
     )
     metrics.count_failure()
+    metrics.count_overrun("decode")
     metrics.count_reload("done")
     metrics.show_models({"live": "m@1"})
     metrics.show_drift({"images": 9, "quantities": {"malignant": {"psi": 0.1, "status": "steady"}}})

@@ -30,6 +30,7 @@ def test_the_page_names_files_that_are_kept_for_ever(client: TestClient) -> None
         assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
         assert file.headers["content-type"] in ("text/css; charset=utf-8", "text/javascript; charset=utf-8")
         assert set(NAMES.findall(file.text)) <= names
+    assert 'route="/page/{name}",status="2xx"} 4.0' in client.get("/metrics").text
 
 
 def test_an_unchanged_page_is_not_sent_again(client: TestClient) -> None:

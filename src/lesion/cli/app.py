@@ -86,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LesionError as error:
         return _report(error)
     except OSError as error:
+        if "No usable temporary" in str(error):  # of tempfile, whoever asked for a file: us or a library
+            message = "no folder for temporary files can be written"
+            return _report(OutputError(message, hint="name one: TMPDIR=FOLDER lesion …"))
         if not _drop_unwritable_stdout() and error.errno not in FULL:
             raise
         where = f" {error.filename}" if error.filename else ""

@@ -203,7 +203,8 @@ def _(record: ImportReport) -> None:
             f"renamed: {len(record.renamed)} ({_first([f'{old} → {new}' for new, old in record.renamed.items()])})"
         )
     for column, count in record.blanked.items():
-        print_line(f"{column}: {count} values not understood and left empty")
+        values = _first([repr(value) for value in record.not_understood[column]])
+        print_line(f"{column}: {count} values not understood and left empty ({values})")
     log.info("all of it: %s/import.json; next: lesion data prepare data.root=%s", record.root, record.root)
 
 

@@ -53,7 +53,7 @@ def train(
         return
     from lesion.extras import need
 
-    need("train", "torch", "torchvision", "lightning", "torchmetrics", "onnx", "onnxscript")
+    need("train", "torch", "torchvision", "lightning", "onnx", "onnxscript")
     if tune is not None:
         _suggest(settings, tune, run is not None or dry_run, as_json)
     else:

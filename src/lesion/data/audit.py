@@ -10,7 +10,7 @@ import numpy as np
 from lesion.data.catalog import to_name
 from lesion.data.duplicates import Pair, find_exact, find_pairs
 from lesion.data.examine import Look, look_at_files
-from lesion.data.index import Row, scan
+from lesion.data.index import Row, name_dataset, scan
 from lesion.data.quarantine import read_quarantine
 from lesion.data.split import read_parts
 from lesion.errors import CheckFailed
@@ -36,6 +36,7 @@ KINDS = {
     "damaged": (ERROR, "damaged, truncated or unreadable"),
     "unusable-size": (ERROR, "too large or too small to be used"),
     "absent": (ERROR, "listed but absent"),
+    "several-files": (ERROR, "several files of one id"),
     "bad-id": (ERROR, "an id is missing or not allowed"),
     "repeated-id": (ERROR, "listed twice"),
     "unknown-diagnosis": (ERROR, "unknown diagnosis"),
@@ -146,9 +147,10 @@ def require_clean(report: AuditReport) -> None:
     if not report.errors:
         return
     count, fixable = len(report.errors), bool(choose_for_quarantine(report))
-    hint = "`lesion data audit --fix` puts the images in quarantine; nothing is moved, and --restore brings them back"
+    words = name_dataset(Path(report.root), report.processed)
+    hint = f"`lesion data audit {words} --fix` puts the images in quarantine; nothing is moved, and --restore undoes it"
     if not fixable:
-        hint = f"delete {Path(report.processed) / 'splits.json'} and draw the split anew: lesion data prepare"
+        hint = f"delete {Path(report.processed) / 'splits.json'} and draw the split anew: lesion data prepare {words}"
         if any(finding.kind == "bad-id" for finding in report.errors):
             hint = "give each row of the metadata an image_id and a lesion_id"
     raise CheckFailed(f"{report.root}: {count} finding{'s' * (count > 1)} must not be trained on", hint=hint)
@@ -163,6 +165,9 @@ def _judge_files(rows: Sequence[Row], looks: Sequence[Look], unlisted: Sequence[
     sizes = Counter(look.size for look in looks if not look.flaw)
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
     for row, look in zip(rows, looks, strict=True):
+        if row.rivals:
+            names = [to_name(path.name) for path in (row.path, *row.rivals)]
+            yield _find("several-files", [row.image_id], ", ".join(names))
         if look.flaw:
             yield _find(look.flaw, [row.image_id], look.message)
             continue

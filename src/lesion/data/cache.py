@@ -21,7 +21,7 @@ import simplejpeg
 from lesion.data.index import Row
 from lesion.data.pixels import decode_in_order
 from lesion.errors import ImageError, OutputError
-from lesion.files import ensure_folder, open_regular, read_regular, rename, sha256, write_atomic
+from lesion.files import ensure_folder, is_writable, open_regular, read_regular, rename, sha256, write_atomic
 from lesion.images import MAX_BYTES
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent, track
@@ -74,23 +74,59 @@ class PixelCache:
 
 
 def open_cache(
-    rows: Sequence[Row], spec: PreprocessSpec, folder: Path, workers: int = 2, progress: Progress | None = None
+    rows: Sequence[Row],
+    spec: PreprocessSpec,
+    folder: Path,
+    workers: int = 2,
+    progress: Progress | None = None,
+    elsewhere: Path | None = None,
 ) -> PixelCache:
     """The pixels of `rows`, decoding only files that are new or have changed.
 
     Several processes may do this at once, and any may be killed: files appear whole, by renaming, and what does not
     match its checksum is decoded again.
 
+    Args:
+        rows: images.
+        spec: geometry.
+        folder: where the pixels are kept.
+        workers: threads.
+        progress: of the decoding.
+        elsewhere: where they are kept instead when they are not complete in `folder`, and it is read-only.
+
     Raises:
         ImageError, NotFoundError: an image cannot be used; it is named.
         OutputError: the folder cannot be written, or the disk is full.
     """
-    path = folder / f"{spec.size}-{spec.filter}{'-reduced' if spec.reduce else ''}.npy"
-    cache = _read(path, spec, workers)
-    fresh = {row.image_id: entry for row in rows if (entry := _find_fresh(row, cache.entries))}
-    if list(fresh.items()) == list(cache.entries.items()) and len(fresh) == len(rows) == len(cache.pixels):
+    name = f"{spec.size}-{spec.filter}{'-reduced' if spec.reduce else ''}.npy"
+    cache, fresh = _look_up(folder / name, rows, spec, workers)
+    if _is_complete(cache, fresh, rows):
         return cache
-    return _build(path, rows, cache, fresh, spec, workers, progress or Silent())
+    if elsewhere is not None and not _may_write(folder):
+        log.info("%s is read-only: decoded images are kept in %s", folder, elsewhere)
+        folder = elsewhere
+        cache, fresh = _look_up(folder / name, rows, spec, workers)
+        if _is_complete(cache, fresh, rows):
+            return cache
+    return _build(folder / name, rows, cache, fresh, spec, workers, progress or Silent())
+
+
+def _look_up(
+    path: Path, rows: Sequence[Row], spec: PreprocessSpec, workers: int
+) -> tuple[PixelCache, dict[str, Entry]]:
+    """What lies at `path`, and the entries of it that still fit `rows`."""
+    cache = _read(path, spec, workers)
+    return cache, {row.image_id: entry for row in rows if (entry := _find_fresh(row, cache.entries))}
+
+
+def _is_complete(cache: PixelCache, fresh: dict[str, Entry], rows: Sequence[Row]) -> bool:
+    return list(fresh.items()) == list(cache.entries.items()) and len(fresh) == len(rows) == len(cache.pixels)
+
+
+def _may_write(folder: Path) -> bool:
+    """Whether files can be made in `folder`, or it can be made."""
+    there = next((each for each in (folder, *folder.parents) if each.exists()), None)
+    return there is not None and is_writable(there)
 
 
 def _read(path: Path, spec: PreprocessSpec, workers: int) -> PixelCache:
@@ -179,7 +215,10 @@ def _build(
 
 
 def _prepare_folder(path: Path, needed: int) -> None:
-    ensure_folder(path.parent)
+    ensure_folder(
+        path.parent,
+        hint="work in a folder you may write to; or name one with data.processed=FOLDER, which gets a split of its own",
+    )
     for left in path.parent.glob(".*.npy.*"):
         if time.time() - left.stat().st_mtime > ABANDONED_S:
             left.unlink(missing_ok=True)
@@ -200,4 +239,6 @@ def _digest(row: Row) -> str:
     try:
         return sha256(read_regular(row.path, MAX_BYTES))[:16]
     except OSError as error:
-        raise ImageError(f"cannot read {row.path}: {error.strerror or error}", hint="name one readable file") from error
+        raise ImageError(
+            f"cannot read {row.path}: {error.strerror or error}", hint="put a readable file in its place"
+        ) from error

@@ -7,7 +7,17 @@ from lesion.data.catalog import normalize
 from lesion.errors import DataError
 
 EMPTY = ("", "na", "n/a", "nan", "none", "null", "unknown", "unk", "?", "-")
-SEXES = {"m": "male", "male": "male", "man": "male", "f": "female", "female": "female", "woman": "female"}
+# English, German, French, Spanish, Italian.
+MALE = (
+    "m", "male", "man", "mann", "männlich", "h", "homme", "masculin", "hombre", "masculino", "varón", "varon", "uomo",
+    "maschio", "maschile",
+)  # fmt: skip
+FEMALE = (
+    "f", "female", "woman", "w", "weiblich", "frau", "femme", "féminin", "feminin", "mujer", "femenino", "donna",
+    "femmina", "femminile",
+)  # fmt: skip
+SEXES = dict.fromkeys(MALE, "male") | dict.fromkeys(FEMALE, "female")
+Blanked = dict[str, Counter[str]]  # column → values that were not understood, with how often
 CONFIRMED = {
     "histopathology": "histo",
     "serial imaging showing no change": "follow_up",
@@ -24,7 +34,7 @@ def to_id(name: str) -> str:
     return text
 
 
-def to_age(text: str, blanked: Counter[str]) -> str:
+def to_age(text: str, blanked: Blanked) -> str:
     """Years from 0 to 120 as "45.0", else "" and, unless it was empty, counted in `blanked`."""
     if text.lower() in EMPTY:
         return ""
@@ -34,15 +44,23 @@ def to_age(text: str, blanked: Counter[str]) -> str:
         age = math.nan
     if 0 <= age <= 120:
         return str(age)
-    blanked["age"] += 1
+    blanked["age"][text] += 1
     return ""
 
 
-def to_sex(text: str, blanked: Counter[str]) -> str:
-    """One of male, female and unknown; what is neither nor empty is counted in `blanked`."""
-    if text.lower() not in (*EMPTY, *SEXES):
-        blanked["sex"] += 1
-    return SEXES.get(text.lower(), "unknown")
+def to_sex(text: str, blanked: Blanked, is_m_clear: bool = True) -> str:
+    """One of male, female and unknown; what is neither nor empty is counted in `blanked`.
+
+    Args:
+        text: the value in the source.
+        blanked: gets what is not understood.
+        is_m_clear: False where "h" is in the same column: in Spanish that is hombre, and m then is mujer.
+    """
+    word = normalize(text).lower()
+    if word not in (*EMPTY, *SEXES) or (word == "m" and not is_m_clear):
+        blanked["sex"][text] += 1
+        return "unknown"
+    return SEXES.get(word, "unknown")
 
 
 def to_words(text: str) -> str:

@@ -1,15 +1,18 @@
 """Turn a dataset of another shape into HAM10000's layout, or refuse it, and account for everything left out."""
 
 import logging
+import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 
 from lesion.data.catalog import LeftOut, sniff, to_stem
-from lesion.data.cleaning import EMPTY, to_age, to_confirmation, to_id, to_sex, to_words
+from lesion.data.cleaning import EMPTY, Blanked, to_age, to_confirmation, to_id, to_sex, to_words
 from lesion.data.index import Row, check_rows
-from lesion.data.labels import SKIP, map_labels, read_map
+from lesion.data.labels import SKIP, find_diagnosis, map_labels, read_map, to_key
 from lesion.data.layout import check_places, write_dataset
 from lesion.data.sources import Found, find_lesions, read_csv, read_folders, read_isic
 from lesion.errors import ConfigError, DataError
@@ -20,8 +23,15 @@ log = logging.getLogger(__name__)
 
 ALONE = (
     "%d of %d images have no lesion id and count as a lesion of their own: leakage between the splits cannot be "
-    "excluded; `lesion data prepare` keeps near-duplicates together, not photographs from another angle"
+    "excluded. Near-duplicates are kept in one split, but that is no substitute: of the pairs of photographs of one "
+    "lesion in HAM10000 they are 37 %% (docs/audit.md)"
 )
+MASKS = (
+    "%d images look like masks of others, for example %s, and were imported as images: if they are masks, move them "
+    "out of the source and import it again into another folder"
+)
+MASK = re.compile(r"(.+?)[ _.-]*(?:masks?|segmentation|seg|superpixels|ground ?truth|gt)(?:[ _-]?\d+)?", re.IGNORECASE)
+SHOWN = 20  # values of a column that were not understood
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +55,8 @@ class ImportSpec:
     link: bool = False
     """Link to the images instead of copying them."""
     skip_unusable: bool = False
-    """Leave out, and list, images that are absent or no JPEG or PNG, instead of refusing."""
+    """Leave out, and list, instead of refusing: images that are absent or no JPEG or PNG, or of a lesion with two
+    diagnoses."""
 
 
 def import_dataset(source: Path, root: Path, spec: ImportSpec, progress: Progress | None = None) -> ImportReport:
@@ -61,15 +72,20 @@ def import_dataset(source: Path, root: Path, spec: ImportSpec, progress: Progres
     progress = progress or Silent()
     left_out: LeftOut = defaultdict(list)
     found = _read(source, spec, left_out)
-    labels = map_labels([image.label for image in found], read_map(spec.map))
+    mapping = read_map(spec.map)
+    if not spec.csv and not spec.isic:
+        _require_classes(source, root, found, mapping)
+    labels = map_labels([image.label for image in found], mapping)
     found = _drop_skipped(found, labels, left_out)
     suffixes = _judge(source, found, spec, left_out, progress)
     found = [image for image in found if suffixes[image.name]]
     if not found:
         raise DataError(f"{source}: no images to import", hint=_say_left_out(left_out))
-    blanked: Counter[str] = Counter()
+    blanked: Blanked = defaultdict(Counter)
     rows, renamed, alone = _to_rows(found, labels, spec, blanked)
+    rows, found = _judge_lesions(source, rows, found, spec, left_out)
     check_rows(rows, source)
+    kept = {row.image_id for row in rows}
     report = ImportReport(
         source=str(source),
         root=str(root),
@@ -80,14 +96,69 @@ def import_dataset(source: Path, root: Path, spec: ImportSpec, progress: Progres
         diagnoses=dict(Counter(row.dx for row in rows).most_common()),
         labels=labels,
         left_out=dict(sorted(left_out.items())),
-        renamed=renamed,
-        blanked=dict(blanked),
+        renamed={image: name for image, name in renamed.items() if image in kept},
+        blanked={column: values.total() for column, values in blanked.items()},
+        not_understood={
+            column: [value for value, _ in values.most_common(SHOWN)] for column, values in blanked.items()
+        },
     )
     files = {f"{row.image_id}{suffixes[image.name]}": row.path for row, image in zip(rows, found, strict=True)}
     write_dataset(root, files, rows, to_json(report), spec.link, progress)
     if alone:
         log.warning(ALONE, alone, len(rows))
+    if masks := _find_masks(found):
+        log.warning(MASKS, len(masks), masks[0])
     return report
+
+
+def _require_classes(source: Path, root: Path, found: Sequence[Found], mapping: Mapping[str, str]) -> None:
+    """DataError when the only folder in `source` is no class but holds the folders of the classes."""
+    labels = {image.label for image in found}
+    label = next(iter(labels))
+    if len(labels) > 1 or find_diagnosis(label) or to_key(label) in mapping:
+        return
+    tops = {image.path.relative_to(source).parts[0] for image in found}
+    inner = tops.pop()
+    below = {image.label for image in read_folders(source / inner, defaultdict(list))} if not tops else set()
+    if len(below) > 1:
+        raise DataError(
+            f"{source}: all {len(found)} images are in one folder, {label!r}, which is no diagnosis",
+            hint="name the folder that holds the class folders: "
+            + shlex.join(["lesion", "data", "import", str(source / inner), str(root)]),
+        )
+
+
+def _find_masks(found: Sequence[Found]) -> list[str]:
+    """The names of images whose stem is that of another one with "_mask" or the like behind it."""
+    stems = {to_stem(image.name) for image in found}
+    matches = [(image.name, MASK.fullmatch(to_stem(image.name))) for image in found]
+    return [name for name, match in matches if match and match[1] in stems]
+
+
+def _judge_lesions(
+    source: Path, rows: list[Row], found: list[Found], spec: ImportSpec, left_out: LeftOut
+) -> tuple[list[Row], list[Found]]:
+    """Refuse lesions with two diagnoses, or leave them out with `skip_unusable`."""
+    diagnoses: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        diagnoses[row.lesion_id].add(row.dx)
+    if not (torn := {lesion: sorted(found) for lesion, found in diagnoses.items() if len(found) > 1}):
+        return rows, found
+    if not spec.skip_unusable:
+        told = [f"{lesion} ({' and '.join(names)})" for lesion, names in torn.items()]
+        raise DataError(
+            f"{source}: {len(torn)} lesion{'s' * (len(torn) > 1)} with two diagnoses: {_some(told)}",
+            hint="correct the lesion or the label; or leave all their images out with --skip-unusable. A column or "
+            "pattern of patients does not name lesions: leave it out",
+        )
+    kept = [row.lesion_id not in torn for row in rows]
+    left_out["of a lesion with two diagnoses"].extend(
+        image.name for image, keep in zip(found, kept, strict=True) if not keep
+    )
+    rows, found = list(compress(rows, kept)), list(compress(found, kept))
+    if not rows:
+        raise DataError(f"{source}: no images to import", hint=_say_left_out(left_out))
+    return rows, found
 
 
 def _drop_skipped(found: Sequence[Found], labels: Mapping[str, str], left_out: LeftOut) -> list[Found]:
@@ -145,18 +216,24 @@ def _name(image: Found, spec: ImportSpec) -> str:
 
 
 def _to_rows(
-    found: Sequence[Found], labels: Mapping[str, str], spec: ImportSpec, blanked: Counter[str]
+    found: Sequence[Found], labels: Mapping[str, str], spec: ImportSpec, blanked: Blanked
 ) -> tuple[list[Row], dict[str, str], int]:
     """The rows, the ids that differ from their name, and how many images have no lesion id."""
     names = [_name(image, spec) for image in found]
     ids = [to_id(name) for name in names]
-    _refuse_shared(
-        ids, [image.name for image in found], "image id", "rename them, or add --prefix to make ids from paths"
-    )
+    files = [image.name for image in found]
+    paths = {to_id(name.rpartition(".")[0]) for name in files}
+    hint = "rename them, or add --prefix to make ids from paths"
+    if len(set(files)) < len(files):
+        hint = "name each image in one row of the table"
+    elif len(paths) < len(files) or spec.prefix:
+        hint = "rename one of each; or move it out of the source, if it is a mask or a copy"
+    _refuse_shared(ids, files, "image id", hint)
     lesions = find_lesions(found, spec.lesion_pattern) if spec.lesion_pattern else [image.lesion for image in found]
     given = [to_id(lesion) if lesion.lower() not in EMPTY else "" for lesion in lesions]
     pairs = sorted({(new, old) for new, old in zip(given, lesions, strict=True) if new})
     _refuse_shared([new for new, _ in pairs], [old for _, old in pairs], "lesion id", "rename them in the source")
+    spanish = {"h", "m"} <= {image.sex.lower() for image in found}
     taken = set(given)
     own = [f"{name}_own" if name in taken else name for name in ids]
     rows = [
@@ -167,7 +244,7 @@ def _to_rows(
             path=image.path,
             dx_type=to_confirmation(image.confirmed),
             age=to_age(image.age, blanked),
-            sex=to_sex(image.sex, blanked),
+            sex=to_sex(image.sex, blanked, is_m_clear=not spanish),
             localization=to_words(image.site) or "unknown",
             dataset="imported",
         )

@@ -1,15 +1,18 @@
 """What other datasets call the seven diagnoses: the one table of synonyms, and how a label is looked up in it."""
 
+import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 from lesion.errors import ConfigError, DataError
 from lesion.suggest import lookup
 from lesion.taxonomy import DIAGNOSES
 
 MOST = 50  # labels in one error; a column of free text has thousands
+SHOWN = 10  # of them as options to paste
 SKIP = "skip"  # in place of a diagnosis: leave the images with this label out
 
 # As HAM10000 groups them (Tschandl et al. 2018). What that grouping does not name is not here: the user decides.
@@ -19,35 +22,58 @@ SYNONYMS = {
         "bowen", "bowen disease", "bowen's disease", "morbus bowen", "intraepithelial carcinoma",
         "actinic keratosis intraepithelial carcinoma", "actinic keratoses and intraepithelial carcinoma",
         "scc in situ", "squamous cell carcinoma in situ", "in situ squamous cell carcinoma",
+        "aktinische keratose", "aktinische keratosen", "kératose actinique", "queratosis actínica",
+        "cheratosi attinica", "maladie de bowen", "enfermedad de bowen", "malattia di bowen",
     ),
-    "bcc": ("basal cell carcinoma", "basalioma", "nodular basal cell carcinoma", "superficial basal cell carcinoma"),
+    "bcc": (
+        "basal cell carcinoma", "basalioma", "nodular basal cell carcinoma", "superficial basal cell carcinoma",
+        "basalzellkarzinom", "basaliom", "carcinome basocellulaire", "carcinoma basocelular",
+        "carcinoma basocellulare",
+    ),
     "bkl": (
         "bk", "benign keratosis", "benign keratoses", "benign keratosis like lesion", "benign lesion of the keratosis",
         "pigmented benign keratosis", "pbk", "seborrheic keratosis", "seborrheic keratoses", "sk", "sek", "seb k",
         "lentigo", "lentigines", "solar lentigo", "solar lentigines", "lichen planus like keratosis",
         "lichen planus like keratoses", "lplk", "lichenoid keratosis", "lichenoid keratoses",
+        "seborrhoische keratose", "seborrhoische keratosen", "kératose séborrhéique", "queratosis seborreica",
+        "cheratosi seborroica",
     ),
-    "df": ("dermatofibroma", "dermatofibromata", "fibrous histiocytoma", "benign fibrous histiocytoma"),
+    "df": (
+        "dermatofibroma", "dermatofibromata", "fibrous histiocytoma", "benign fibrous histiocytoma", "dermatofibrom",
+        "dermatofibrome",
+    ),
     "mel": (
         "melanoma", "malignant melanoma", "mm", "melanoma in situ", "in situ melanoma", "invasive melanoma",
         "melanoma invasive", "superficial spreading melanoma", "nodular melanoma", "lentigo maligna",
-        "lentigo maligna melanoma", "acral lentiginous melanoma", "acral melanoma", "amelanotic melanoma",
+        "lentigo maligna melanoma", "acral lentiginous melanoma", "acral melanoma", "amelanotic melanoma", "melanom",
+        "malignes melanom", "mélanome", "mélanome malin", "melanoma maligno",
     ),
     "nv": (
         "nevus", "nevi", "nev", "mole", "melanocytic nevus", "melanocytic nevi", "common nevus", "atypical nevus",
         "atypical nevi", "dysplastic nevus", "dysplastic nevi", "clark nevus", "blue nevus", "spitz nevus",
         "reed nevus", "reed or spitz nevus", "congenital nevus", "combined nevus", "compound nevus", "dermal nevus",
-        "intradermal nevus", "junctional nevus", "recurrent nevus", "halo nevus", "acral nevus",
+        "intradermal nevus", "junctional nevus", "recurrent nevus", "halo nevus", "acral nevus", "nävus", "nävi",
+        "melanozytärer nävus", "melanozytäre nävi", "nævus mélanocytaire", "nevo", "nevo melanocítico",
+        "nevo melanocitico",
     ),
     "vasc": (
         "vascular", "vascular lesion", "vascular skin lesion", "angioma", "cherry angioma", "hemangioma",
-        "cherry hemangioma", "angiokeratoma", "pyogenic granuloma", "hemorrhage",
+        "cherry hemangioma", "angiokeratoma", "pyogenic granuloma", "hemorrhage", "hämangiom", "angiom", "angiome",
+        "hémangiome",
     ),
 }  # fmt: skip
+INVASIVE = "invasive: HAM10000 has only its form in situ, as akiec"
 # Labels that look like a synonym and are none.
 OUTSIDE = {
-    "scc": "invasive: HAM10000 has only its form in situ, as akiec",
-    "squamous cell carcinoma": "invasive: HAM10000 has only its form in situ, as akiec",
+    "scc": INVASIVE,
+    "squamous cell carcinoma": INVASIVE,
+    "squamous cell carcinoma, NOS": INVASIVE,
+    "squamous cell carcinoma, invasive": INVASIVE,
+    "plattenepithelkarzinom": INVASIVE,
+    "spinaliom": INVASIVE,
+    "carcinome épidermoïde": INVASIVE,
+    "carcinoma espinocelular": INVASIVE,
+    "carcinoma spinocellulare": INVASIVE,
     "unk": "no diagnosis",
     "unknown": "no diagnosis",
     "other": "no diagnosis",
@@ -65,7 +91,6 @@ def to_key(label: str) -> str:
 
 KNOWN = {to_key(name): dx for dx, names in SYNONYMS.items() for name in (dx, DIAGNOSES[dx], *names)}
 NAMES = {to_key(name): name for dx, names in SYNONYMS.items() for name in (dx, DIAGNOSES[dx], *names)}
-LONG = [key for key in NAMES if len(key) > 4]  # an abbreviation is like too much
 REASONS = {to_key(label): reason for label, reason in OUTSIDE.items()}
 
 
@@ -110,19 +135,47 @@ def map_labels(labels: Iterable[str], mapping: Mapping[str, str]) -> dict[str, s
     if unknown:
         told = [_describe(label, counts[label]) for label in unknown[:MOST]]
         more = f"; and {len(unknown) - MOST} more" if len(unknown) > MOST else ""
-        example = unknown[0]
+        options = [f"--map {shlex.quote(f'{label}=DIAGNOSIS')}" for label in unknown[:SHOWN]]
         raise DataError(
             f"{len(unknown)} unknown label{'s' * (len(unknown) > 1)}: {'; '.join(told)}{more}",
-            hint=f"for each, say --map '{example}=DIAGNOSIS', or '{example}={SKIP}' to leave its images out; "
-            f"diagnoses: {', '.join(DIAGNOSES)}",
+            hint=f"add {' '.join(options)}{' …' if len(unknown) > SHOWN else ''} with a diagnosis of each: "
+            f"{', '.join(DIAGNOSES)}, or {SKIP} to leave its images out",
         )
     return {label: dx for label, dx in found.items() if dx is not None}
 
 
 def _describe(label: str, count: int) -> str:
-    key = to_key(label)
-    reason = REASONS.get(key)
-    # Strict: a guess that looks like an answer would turn one disease into another.
-    close = [] if reason else get_close_matches(key, LONG, n=1, cutoff=0.8)
-    more = f", {reason}" if reason else f", nearest is {NAMES[close[0]]!r}: {KNOWN[close[0]]}" if close else ""
+    reason = REASONS.get(to_key(label))
+    close = None if reason else _find_nearest(label)
+    more = f", {reason}" if reason else f", nearest is {close!r}: {KNOWN[to_key(close)]}" if close else ""
     return f"{label!r} ({count} image{'s' * (count != 1)}{more})"
+
+
+def _find_nearest(label: str) -> str | None:
+    """The known name that `label` misspells, or None: a guess at another word would turn one disease into another.
+
+    Merkel cell carcinoma is like basal cell carcinoma in most of its letters, dermatofibrosarcoma like dermatofibroma:
+    each word has to be like one word, in its letters and in its length.
+    """
+    words = _to_words(label)
+    names = [
+        name for name in NAMES.values() if len(other := _to_words(name)) == len(words) and _are_alike(words, other)
+    ]
+    return max(names, key=lambda name: SequenceMatcher(None, to_key(label), to_key(name)).ratio(), default=None)
+
+
+def _to_words(text: str) -> list[str]:
+    # NOS: not otherwise specified, as ISIC writes behind most diagnoses.
+    return [key for word in re.split(r"[\W_]+", text) if (key := to_key(word)) and key != "nos"]
+
+
+def _are_alike(words: Sequence[str], others: Sequence[str]) -> bool:
+    return all(
+        word == other
+        or (
+            min(len(word), len(other)) > 4  # an abbreviation is like too much
+            and abs(len(word) - len(other)) <= 2
+            and SequenceMatcher(None, word, other).ratio() >= 0.8
+        )
+        for word, other in zip(words, others, strict=True)
+    )

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import io
 import os
 import shutil
@@ -83,7 +84,7 @@ def _write_dataset(
         done = True
     except OSError as error:
         raise OutputError(
-            f"cannot write into {root}: {error.strerror or error}",
+            f"cannot write {error.filename2 or error.filename or root}: {error.strerror or error}",
             hint="check its permissions and free space" + (", or leave --link out" if link else ""),
         ) from error
     finally:
@@ -96,12 +97,22 @@ def _write_dataset(
 def _place(folder: Path, files: Mapping[str, Path], link: bool, progress: Progress) -> None:
     folder.mkdir()
     for name, path in track(progress, files.items(), len(files), "link images" if link else "copy images"):
-        if (folder / name).is_symlink() or (folder / name).exists():
-            raise OutputError(f"{folder.parent}: {name} differs from another image only in case", hint="rename one")
-        if link:
-            (folder / name).symlink_to(path.resolve())
-        else:
-            shutil.copyfile(path, folder / name)
+        try:
+            if os.path.lexists(folder / name):
+                raise OutputError(
+                    f"{folder.parent}: {name} differs from another image only in case", hint=f"rename {path}"
+                )
+            if link:
+                (folder / name).symlink_to(path.resolve())
+            else:
+                shutil.copyfile(path, folder / name)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise OutputError(
+                f"cannot write {name} into {folder.parent}: {error.strerror}",
+                hint=f"shorten the name of {path}, or of its folders if --prefix makes names from them",
+            ) from error
 
 
 def _check_space(root: Path, files: Mapping[str, Path]) -> None:

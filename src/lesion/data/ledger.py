@@ -50,7 +50,10 @@ class Ledger:
             if not all(isinstance(size, int) for size in members):
                 raise ValueError("a size is no number")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path} is not readable: {error!r}", hint="delete it, or name another folder") from error
+            raise DataError(
+                f"{path} is not readable: {error!r}",
+                hint=f"name another folder; or delete {root} and download it again",
+            ) from error
         if (ledger.dataset, ledger.subset) != (source.name, subset):
             there = _describe(ledger.dataset, ledger.subset)
             raise OutputError(f"{root} holds {there}, not {_describe(source.name, subset)}", hint="name another folder")

@@ -81,7 +81,7 @@ def draw_split(
             raise DataError(
                 f"{len(images)} lesion{'s' * (len(images) > 1)} with diagnosis {dx}, at least {len(shares)} expected: "
                 "each split needs one",
-                hint="add lesions of this diagnosis, or leave it out",
+                hint="add lesions of this diagnosis, or remove its rows from the metadata",
             )
         total = sum(map(len, images.values()))
         lacking = {name: share * total for name, share in shares.items()}

@@ -27,7 +27,9 @@ def read_photo(path: Path) -> Image.Image:
     except FileNotFoundError:
         pass  # the next step says so
     except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror or error}", hint="name one readable file") from error
+        raise ImageError(
+            f"cannot read {path}: {error.strerror or error}", hint="put a readable file in its place"
+        ) from error
     return read_image(path)
 
 

@@ -13,6 +13,7 @@ from lesion.files import ensure_folder, hold_lock, read_regular, write_atomic
 FILE = "quarantine.csv"
 LOCK = ".quarantine.lock"
 WAIT_S = 60.0  # for another process that changes the file, which takes it a moment
+ASK = "ask its owner; or name a folder of your own, which gets a split of its own, with data.processed=FOLDER"
 COLUMNS = ("image_id", "reason", "date")
 MAX_BYTES = 64 * 2**20  # half a million images with long reasons; a larger file is something else
 
@@ -37,7 +38,7 @@ def add_to_quarantine(folder: Path, reasons: Mapping[str, str]) -> int:
         raise DataError("an empty image id cannot be put in quarantine")
     if reasons.keys() <= _read(folder).keys():
         return 0
-    ensure_folder(folder)
+    ensure_folder(folder, hint=ASK)
     today = datetime.now(UTC).date().isoformat()
     with _locked(folder):
         entries = _read(folder)

@@ -1,17 +1,15 @@
 """Datasets of other shapes, read in their own words: class folders, a table, the ground truth of ISIC 2018 and 2019."""
 
-import codecs
-import csv
-import io
+import filecmp
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lesion.data.catalog import Catalog, LeftOut, list_files, to_name, to_stem
-from lesion.data.index import MAX_TABLE_BYTES
-from lesion.errors import ConfigError, DataError, NotFoundError
-from lesion.files import read_regular
+from lesion.data.csvfile import Table, read_csv_file
+from lesion.errors import ConfigError, DataError
 from lesion.suggest import lookup
 
 NO_LABEL = "unlabelled"  # what an empty label is called, so that --map can name it
@@ -74,19 +72,40 @@ def read_csv(
         ConfigError: a column is not named, or not there.
         DataError: the table is damaged, or a name fits several files or leaves the source.
     """
-    records = read_table(table, encoding)
+    found = read_table(table, encoding)
+    files = list_files(source, left_out)
+    catalog = Catalog(files)
+    if first := next((name for name in found.names if name and catalog.find(name)), None):
+        raise DataError(
+            f"{table} has no header: its first line names the image {first}",
+            hint=f"put a line with the names of the columns before it, for example: {_make_header(found, first)}",
+        )
     for field in ("image", "label"):
         if not columns.get(field):
             raise ConfigError(
                 f"--{field}-column is missing: which column of {table} has the {field}?",
-                hint=f"its columns: {', '.join(records[0])}",
+                hint=f"add --{field}-column with one of its columns: {', '.join(name for name in found.names if name)}",
             )
-    names = {name: name for name in records[0]}
+    names = {name: name for name in found.names}
     chosen = {field: lookup(names, name, f"column of {table}") for field, name in columns.items() if name}
-    rows = [{field: record[name] for field, name in chosen.items()} for record in records]
+    rows = [{field: record[name] for field, name in chosen.items()} for record in found.rows]
     for row in rows:
         row["label"] = row["label"] or NO_LABEL
-    return _match(source, rows, table, left_out)
+    return _match(source, files, rows, found.lines, table, left_out)
+
+
+def _make_header(table: Table, image: str) -> str:
+    """A header for a table without one, with as many columns."""
+    others = iter(("label", *(f"column{number}" for number in range(3, len(table.names) + 2))))
+    return ",".join("image" if name == image else next(others) for name in table.names)
+
+
+def read_table(path: Path, encoding: str) -> Table:
+    """The table at `path`, with at least one row; errors as in `read_csv_file`."""
+    table = read_csv_file(path, encoding)
+    if not table.rows:
+        raise DataError(f"{path} has no rows", hint="a header and one row per image are expected")
+    return table
 
 
 def read_isic(source: Path, truth: Path, more: Path | None, encoding: str, left_out: LeftOut) -> list[Found]:
@@ -95,28 +114,28 @@ def read_isic(source: Path, truth: Path, more: Path | None, encoding: str, left_
     Raises:
         DataError: a file is damaged or no ground truth, or a row has not exactly one class.
     """
-    records = read_table(truth, encoding)
-    classes = [name for name in records[0] if name.upper() in ISIC_CLASSES]
-    if "image" not in records[0] or len(classes) < 2:
+    found = read_table(truth, encoding)
+    classes = [name for name in found.names if name.upper() in ISIC_CLASSES]
+    if "image" not in found.names or len(classes) < 2:
         raise DataError(
             f"{truth} is not ISIC's ground truth: a column image and one per class expected, found "
-            f"{', '.join(records[0])}",
-            hint=f"classes: {', '.join(ISIC_CLASSES)}; for another table use --csv",
+            f"{', '.join(found.names)}",
+            hint=f"classes: {', '.join(ISIC_CLASSES)}; for another table use --csv {shlex.quote(str(truth))}",
         )
     facts = _read_facts(more, encoding) if more else {}
     rows = []
-    for record in records:
+    for record in found.rows:
         marks = [name for name in classes if _is_marked(record[name], truth)]
         if len(marks) != 1:
             raise DataError(f"{truth}: {record['image']} has {len(marks)} classes, exactly one expected")
         fact = facts.get(record["image"], {})
         extra = {field: fact.get(column, "") for field, column in ISIC_COLUMNS.items()}
         rows.append({"image": record["image"], "label": marks[0], **extra})
-    return _match(source, rows, truth, left_out)
+    return _match(source, list_files(source, left_out), rows, found.lines, truth, left_out)
 
 
 def _read_facts(path: Path, encoding: str) -> dict[str, dict[str, str]]:
-    records = read_table(path, encoding)
+    records = read_table(path, encoding).rows
     facts = {record.get("image", ""): record for record in records}
     if "" in facts or len(facts) < len(records):
         raise DataError(f"{path}: a column image, with another value in each row, expected")
@@ -129,87 +148,52 @@ def _is_marked(value: str, truth: Path) -> bool:
     return value.startswith("1")
 
 
-def _match(source: Path, rows: Sequence[Mapping[str, str]], table: Path, left_out: LeftOut) -> list[Found]:
-    files = list_files(source, left_out)
+def _match(
+    source: Path,
+    files: list[Path],
+    rows: Sequence[Mapping[str, str]],
+    lines: Sequence[int],
+    table: Path,
+    left_out: LeftOut,
+) -> list[Found]:
+    """The file of each row, by the row's "image"; `lines` are the rows' lines in `table`, for messages."""
     catalog = Catalog(files)
-    found, used, unclear = [], set(), []
-    for row in rows:
+    found: list[Found] = []
+    unclear: list[str] = []
+    used: set[Path] = set()
+    for row, line in zip(rows, lines, strict=True):
         name = row["image"]
         if not name:
-            raise DataError(f"{table}: a row without an image")
+            raise DataError(f"{table}, line {line}: no image is named", hint="name the image, or delete the line")
         if re.match(r"[/\\]|[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
             raise DataError(
-                f"{table}: the image {name!r} is not inside {source}",
+                f"{table}, line {line}: the image {name!r} is not inside {source}",
                 hint="name images by their path relative to SOURCE, or by their stem",
             )
-        meant = catalog.find(name)
-        if len(meant) > 1:
-            unclear.append(f"{name} ({', '.join(map(str, meant[:3]))})")
-        path = meant[0] if meant else None
-        used.add(path)
+        path, *others = catalog.find(name) or [Path()]
+        if any(not _are_same(source / path, source / other) for other in others):
+            unclear.append(f"{name} ({', '.join(map(str, (path, *others[:2])))})")
+        elif new := [other for other in others if other not in used]:
+            left_out["a copy of another file"].extend(to_name(other.as_posix()) for other in new)
+        used.update((path, *others))
         facts = {field: value for field, value in row.items() if field != "image"}
-        found.append(Found(to_name(path.as_posix()) if path else name, source / path if path else Path(), **facts))
+        place = source / path if path != Path() else path
+        found.append(Found(to_name(path.as_posix()) if path != Path() else name, place, **facts))
     if unclear:
         raise DataError(
             f"{table}: {len(unclear)} image{'s' * (len(unclear) > 1)} with several files: {'; '.join(unclear[:3])}",
-            hint="give their paths relative to SOURCE, or name the folder that holds only the images",
+            hint="write their paths relative to SOURCE into the table, or move the other files out of SOURCE",
         )
     if rest := [to_name(path.as_posix()) for path in files if path not in used]:
         left_out["in no row of the table"].extend(rest)
     return found
 
 
-def read_table(path: Path, encoding: str = "utf-8") -> list[dict[str, str]]:
-    """The rows of a CSV with a header, as stripped text; separated by commas, semicolons or tabs.
-
-    Raises:
-        NotFoundError: no such file.
-        ConfigError: no such encoding.
-        DataError: another encoding, a damaged row, a repeated column, or no rows.
-    """
+def _are_same(one: Path, other: Path) -> bool:
     try:
-        raw = read_regular(path, MAX_TABLE_BYTES)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"no such table: {path}") from error
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    reader = csv.reader(io.StringIO(_decode(raw, path, encoding), newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        if len(header) == 1 and (mark := next((mark for mark in ";\t" if mark in header[0]), "")):
-            reader = csv.reader(io.StringIO(_decode(raw, path, encoding), newline=""), strict=True, delimiter=mark)
-            header = next(reader)
-        names = [name.strip() for name in header]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"{path}: column {repeated[0]!r} repeated", hint="keep one column of each name")
-        table = []
-        for values in reader:
-            if len(values) not in (0, len(names)):  # 0: an empty line
-                raise DataError(f"{path}, line {reader.line_num}: {len(names)} columns expected, got {len(values)}")
-            if values:
-                table.append({name: value.strip() for name, value in zip(names, values, strict=True)})
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}", hint="save it as CSV in UTF-8") from error
-    if not table:
-        raise DataError(f"{path} has no rows", hint="a header and one row per image are expected")
-    return table
-
-
-def _decode(raw: bytes, path: Path, encoding: str) -> str:
-    try:
-        name = codecs.lookup(encoding).name
-        if name == "utf-8":
-            name = "utf-8-sig"
-            if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                raise DataError(f"{path} is UTF-16, not UTF-8", hint="add --encoding utf-16, or save it as UTF-8")
-        return raw.decode(name)
-    except LookupError as error:
-        raise ConfigError(f"--encoding: no encoding {encoding!r}", hint="for example utf-8 or cp1252") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, byte {error.start + 1}: not {encoding}",
-            hint="save it as UTF-8 or name its encoding: Excel on Windows writes --encoding cp1252",
-        ) from error
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def find_lesions(found: Sequence[Found], pattern: str) -> list[str]:

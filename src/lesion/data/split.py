@@ -5,18 +5,20 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lesion.config.schema import DataConfig
 from lesion.data.cache import PixelCache, open_cache
-from lesion.data.duplicates import THUMB, find_pairs
-from lesion.data.index import MAX_TABLE_BYTES, Row, check_rows, scan
+from lesion.data.csvfile import MAX_TABLE_BYTES
+from lesion.data.duplicates import THUMB, find_exact, find_pairs
+from lesion.data.index import Row, check_rows, name_dataset, scan
 from lesion.data.partition import SPLITS, draw_split, group_lesions, to_split
 from lesion.data.pixels import decode_rows
 from lesion.data.quarantine import read_quarantine
-from lesion.errors import DataError
+from lesion.errors import DataError, ImageError
 from lesion.files import ensure_folder, hold_lock, is_writable, read_regular, sha256, write_atomic
 from lesion.preprocess import PreprocessSpec
 from lesion.progress import Progress, Silent
@@ -25,6 +27,7 @@ from lesion.records import DataReport
 log = logging.getLogger(__name__)
 MAX_FACTS_BYTES = 2**20  # of splits.json, which has some hundreds
 LOCK = ".splits.lock"
+WRITABLE = "name a folder you may write to with data.processed=FOLDER"
 WAIT_S = 600.0  # for another process that draws; ten thousand images take it a minute or two
 OLDER = {"calibration": 0.0}  # terms of splits that were written before there was a choice
 
@@ -51,7 +54,8 @@ class Dataset:
     def open_cache(self, spec: PreprocessSpec, workers: int, progress: Progress | None = None) -> PixelCache:
         """The decoded pixels of all images at one geometry; see `cache.open_cache`."""
         rows = sorted((row for rows in self.members.values() for row in rows), key=lambda row: row.image_id)
-        return open_cache(rows, spec, self.processed / "cache", workers, progress)
+        with _naming_audit(self.root, self.processed):
+            return open_cache(rows, spec, self.processed / "cache", workers, progress, _own_folder(self.root) / "cache")
 
     def require_split(self, trained: object, model: Path) -> None:
         """DataError unless `model` was trained on this very split: its training lesions could be in another's test."""
@@ -87,10 +91,12 @@ def open_dataset(config: DataConfig, progress: Progress | None = None) -> Datase
     root, folder = Path(config.root), processed_folder(config)
     listed = scan(root)[0]
     quarantined = read_quarantine(folder)
-    rows = check_rows([row for row in listed if row.image_id not in quarantined], root)
+    if config.processed is None:  # of a dataset that is read-only now; the split may lie elsewhere
+        quarantined = read_quarantine(root / "processed") | quarantined
+    rows = check_rows([row for row in listed if row.image_id not in quarantined], root, config.processed)
     terms = _terms(listed, config)
     if not _is_drawn(folder):
-        ensure_folder(folder)
+        ensure_folder(folder, hint=WRITABLE)
         with hold_lock(folder / LOCK, f"draw the split in {folder}", WAIT_S):
             if not _is_drawn(folder):  # another process may have drawn it meanwhile
                 groups = group_lesions(rows, _find_near_duplicates(rows, config, progress or Silent()))
@@ -110,21 +116,43 @@ def _is_drawn(folder: Path) -> bool:
 def _find_near_duplicates(rows: Sequence[Row], config: DataConfig, progress: Progress) -> list[tuple[int, int]]:
     if not config.near_duplicates:
         return []
-    thumbs = decode_rows(rows, THUMB, config.workers, progress, "look for near-duplicates")
-    pairs = [(pair.first, pair.second) for pair in find_pairs(thumbs, groups=[row.lesion_id for row in rows])]
+    with _naming_audit(Path(config.root), config.processed):
+        thumbs = decode_rows(rows, THUMB, config.workers, progress, "look for near-duplicates")
+    pairs = {(pair.first, pair.second) for pair in find_pairs(thumbs, groups=[row.lesion_id for row in rows])}
+    # The search compares details, and flat pictures have none.
+    same = find_exact([sha256(thumb.tobytes()) for thumb in thumbs])
+    pairs.update((i, j) for i, j in same if rows[i].lesion_id != rows[j].lesion_id)
     if pairs:
         log.info("%d pairs of near-duplicates of different lesions: kept in one split each", len(pairs))
-    return pairs
+    return sorted(pairs)
+
+
+@contextmanager
+def _naming_audit(root: Path, processed: str | Path | None) -> Iterator[None]:
+    """Add to the hint of an image that cannot be used how to leave out all such images."""
+    try:
+        yield
+    except ImageError as error:
+        way = f"leave out all such images: `lesion data audit {name_dataset(root, processed)} --fix`"
+        raise type(error)(error.message, hint=f"{error.hint}; or {way}" if error.hint else way) from error
 
 
 def processed_folder(config: DataConfig) -> Path:
-    """Where the split lies: as configured, else inside the dataset, else (read-only data) in ./processed."""
+    """Where the split lies: as configured, else inside the dataset, else (read-only data) in ./processed.
+
+    A split inside a read-only dataset is read there; `Dataset.open_cache` then keeps decoded pixels in ./processed.
+    """
     root = Path(config.root)
     if config.processed is not None:
         return Path(config.processed)
     inside = root / "processed"
     if (inside / "splits.json").is_file() or is_writable(root):
         return inside
+    return _own_folder(root)
+
+
+def _own_folder(root: Path) -> Path:
+    """Where files about a dataset go that cannot be written into it."""
     return Path("processed") / root.resolve().name
 
 

@@ -7,7 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from lesion.data.index import MAX_TABLE_BYTES, NEEDED, OPTIONAL
+from lesion.data.csvfile import MAX_TABLE_BYTES
+from lesion.data.index import NEEDED, OPTIONAL
 from lesion.errors import ConfigError, DataError
 from lesion.files import read_regular, sha256
 from lesion.taxonomy import DIAGNOSES

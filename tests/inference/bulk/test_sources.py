@@ -119,8 +119,10 @@ def table(path: Path, text: str | bytes) -> Path:
         "id;FILENAME\n1;a.png\n\n2; sub/b.png \n",
         'note\timage\n"two\nlines"\ta.png\n\tsub/b.png\n',
         "image,path\nx.png,a.png\ny.png,sub/b.png",
+        "sep=;\r\nid;path\r\n1;a.png\r\n2;sub/b.png\r\n",
+        "path;;\na.png;;\nsub/b.png;;\n;;\n",
     ],
-    ids=["alone", "windows", "semicolon", "tab", "two"],
+    ids=["alone", "windows", "semicolon", "tab", "two", "separator line", "empty columns and rows"],
 )
 def test_a_table_gives_the_images_of_its_column_beside_it(text: str, tmp_path: Path) -> None:
     assert find(table(tmp_path / "t.csv", text)) == [str(tmp_path / "a.png"), str(tmp_path / "sub" / "b.png")]
@@ -159,15 +161,19 @@ def test_a_path_of_any_bytes_is_found(tmp_path: Path) -> None:
         ("path\na\n", "file", ConfigError, "has no column 'file'; its columns are path"),
         ("", None, ConfigError, "its columns are none"),
         ("path\n" + "x" * 200_000 + "\n", None, DataError, "line 2: field larger than field limit"),
+        ("sep=;\npath\n" + "x" * 200_000 + "\n", None, DataError, "line 3: field larger than field limit"),
+        (b"PK\x03\x04\x14\0", None, DataError, "is not a CSV file in UTF-8"),
+        ("path\na.png\n".encode("utf-16"), None, DataError, "is not a CSV file in UTF-8"),
+        ("Größe;Läsion\n1;a.png\n".encode("cp1252"), None, ConfigError, "its columns are Gr\\xf6\\xdfe, L\\xe4sion"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused_at_once(
-    text: str, column: str | None, kind: type[LesionError], said: str, tmp_path: Path
+    text: str | bytes, column: str | None, kind: type[LesionError], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(kind) as caught:
         check_words([str(table(tmp_path / "t.csv", text))], column)
     assert said in caught.value.message
-    assert caught.value.hint
+    assert ("CSV in UTF-8" in caught.value.hint) is (kind is DataError or "\\x" in said)
 
 
 def test_a_table_that_does_not_exist_is_not_found(tmp_path: Path) -> None:

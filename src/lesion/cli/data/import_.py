@@ -21,7 +21,11 @@ Map = Annotated[
     ),
 ]
 Skip = Annotated[
-    bool, typer.Option("--skip-unusable", help="Leave out, and list, images that are absent or no JPEG or PNG.")
+    bool,
+    typer.Option(
+        "--skip-unusable",
+        help="Leave out, and list, images that are absent or no JPEG or PNG, and lesions with two diagnoses.",
+    ),
 ]
 
 

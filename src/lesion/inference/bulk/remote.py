@@ -78,7 +78,10 @@ def open_text(address: str, **words: Any) -> TextIO:
     try:
         file = cast(IO[bytes], tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - its reader closes it
     except OSError as error:
-        raise OutputError(f"cannot make a temporary file: {error.strerror}", hint="free some space") from error
+        raise OutputError(
+            f"cannot make a temporary file: {error.strerror}",
+            hint="free some space, or name another folder with TMPDIR=FOLDER",
+        ) from error
     try:
         if copy(address, file, TABLE_BYTES) > TABLE_BYTES:
             raise DataError(f"{redact(address)} has more than {TABLE_BYTES // 2**20} MiB", hint="is it a table?")
