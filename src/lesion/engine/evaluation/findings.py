@@ -80,9 +80,9 @@ def _estimate_figures(answers: SplitAnswers) -> tuple[dict[str, Estimate], dict[
     p, truth, lesions, threshold = answers.malignant, answers.truth, answers.lesions, answers.manifest.threshold
     figures = metrics.estimate(p, truth, lesions, threshold)
     of_lesions = metrics.estimate_lesions(p, truth, lesions, threshold)
-    pooled, any_malignant, _ = metrics.pool(p, truth, lesions)
-    why = metrics.explain(figures, truth, p >= threshold)
-    why |= _prefix("lesion", metrics.explain(of_lesions, any_malignant, pooled >= threshold))
+    pooled, any_malignant, ids = metrics.pool(p, truth, lesions)
+    why = metrics.explain(figures, truth, p >= threshold, lesions)
+    why |= _prefix("lesion", metrics.explain(of_lesions, any_malignant, pooled >= threshold, ids))
     why |= {name: reason for name in ("roc", "precision_recall") if (reason := metrics.why_undefined(name, truth))}
     return figures, of_lesions, why
 
