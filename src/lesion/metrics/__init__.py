@@ -4,7 +4,7 @@ Arrays in, arrays or frozen records out. Functions of single figures take weight
 return (b,), NaN where the data give no value; `estimate*` return records with intervals, None instead of NaN.
 """
 
-from lesion.metrics.bootstrap import RESAMPLES, count_pairs, count_trials, estimate_figures
+from lesion.metrics.bootstrap import RESAMPLES, count_lesions, count_pairs, count_trials, estimate_figures
 from lesion.metrics.calibration import (
     BINS,
     ReliabilityBin,
@@ -60,6 +60,7 @@ __all__ = [
     "compare",
     "confusion",
     "confusion_at",
+    "count_lesions",
     "count_pairs",
     "count_trials",
     "delong",

@@ -99,10 +99,13 @@ def to_estimate(value: float, resampled: Floats, trials: int | None = None) -> E
 def to_share(value: float, resampled: Floats, lesions: int) -> Estimate:
     """Return a share with the interval of Wilson (1927, doi:10.1080/01621459.1927.10502953) on an effective size.
 
-    No interval without lesions, nor where the resamples agree on another share than 0 or 1, as of a single lesion.
+    A share of 0 or 1 has the exact interval of Clopper & Pearson (1934, doi:10.1093/biomet/26.4.404), which is a
+    little wider. No interval without lesions, nor where the resamples agree on another share, as of a single lesion.
     """
     size = find_size(value, resampled, lesions)
-    return Estimate(to_finite(value), *((None, None) if size is None else find_wilson(value, size)))
+    if size is None:
+        return Estimate(to_finite(value), None, None)
+    return _bound(value, lesions) if value in (0.0, 1.0) else Estimate(value, *find_wilson(value, size))
 
 
 def find_size(value: float, resampled: Floats, lesions: int) -> float | None:
@@ -144,14 +147,19 @@ def to_area(value: float, resampled: Floats, lesions: int) -> Estimate:
     if not np.isfinite(value) or not lesions or len(usable) < max(1, len(resampled) / 2):
         return Estimate(to_finite(value), None, None)
     if value in (0.0, 1.0):
-        reach = TAIL ** (1 / lesions)
-        return Estimate(value, reach, 1.0) if value else Estimate(value, 0.0, 1 - reach)
+        return _bound(value, lesions)
     error = float(usable.std()) / (value * (1 - value))
     if error <= NOTHING:
         return Estimate(value, None, None)
     middle, reach = log(value / (1 - value)), find_student(lesions - 1) * error
     low, high = (float(1 / (1 + np.exp(-each))) for each in (middle - reach, middle + reach))
     return Estimate(value, min(low, value), max(high, value))
+
+
+def _bound(value: float, trials: int) -> Estimate:
+    """0 or 1, bounded by what `trials` trials of one kind have a chance of 2.5 % at."""
+    reach = TAIL ** (1 / trials)
+    return Estimate(value, reach, 1.0) if value else Estimate(value, 0.0, 1 - reach)
 
 
 def find_student(freedom: int) -> float:

@@ -105,7 +105,7 @@ def delong(first: npt.ArrayLike, second: npt.ArrayLike, truth: npt.ArrayLike) ->
     t = pairs[0][1]
     if not t.any() or t.all():
         return Difference(None, None, Estimate(None, None, None), None)
-    positive, negative = (np.stack(part) for part in zip(*(_components(s, t) for s, _ in pairs), strict=True))
+    positive, negative = (np.stack(part) for part in zip(*(find_components(s, t) for s, _ in pairs), strict=True))
     a, b = (float(value) for value in positive.mean(1))
     if min(positive.shape[1], negative.shape[1]) < 2:
         return Difference(a, b, Estimate(a - b, None, None), None)
@@ -121,7 +121,7 @@ def delong(first: npt.ArrayLike, second: npt.ArrayLike, truth: npt.ArrayLike) ->
     return Difference(a, b, interval, erfc(abs(a - b) / error / sqrt(2)))
 
 
-def _components(scores: Floats, truth: Bools) -> tuple[Floats, Floats]:
+def find_components(scores: Floats, truth: Bools) -> tuple[Floats, Floats]:
     """For each positive the share of negatives below it, for each negative that of positives above; ties half."""
     ranks = _midranks(scores)
     m, n = int(truth.sum()), int((~truth).sum())

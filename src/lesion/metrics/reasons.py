@@ -15,7 +15,7 @@ OF_BOTH = (
     "auroc", "average_precision", "partial_auroc", "sensitivity_at_95_specificity", "specificity_at_95_sensitivity",
     "balanced_accuracy", "roc", "precision_recall", "calibration_slope", "calibration_intercept",
 )  # fmt: skip
-POINTS = ("calibration_error", "calibration_error_debiased")  # figures that never have an interval
+POINTS = ("calibration_error", "calibration_error_excess")  # figures that never have an interval
 TOO_FEW = "there are too few lesions for an interval"
 AGREE = "all resamples of the lesions give the same value, so they do not show how far it may be off"
 NO_SLOPE = "no slope fits: the probabilities are all equal, or they separate the classes"

@@ -23,7 +23,7 @@ from lesion.records import Estimate
 # What `estimate` adds to the figures of `measure`.
 OF_CALIBRATION = (
     "calibration_error_expected",
-    "calibration_error_debiased",
+    "calibration_error_excess",
     "calibration_slope",
     "calibration_intercept",
 )
@@ -58,7 +58,7 @@ def estimate(
 
     Images of one lesion are no independent evidence, so whole lesions are drawn. `groups` is (n,) lesion ids. Shares
     have the intervals of `to_share`, AUROC that of `to_area`, balanced accuracy that of `average`, the others
-    percentiles of the resamples. "calibration_error" and "calibration_error_debiased" have none: what a perfectly
+    percentiles of the resamples. "calibration_error" and "calibration_error_excess" have none: what a perfectly
     calibrated model would show, mean and 95 % range, is "calibration_error_expected".
     """
     p, t = to_probabilities(probabilities, truth)
@@ -69,7 +69,7 @@ def estimate(
         **found,
         "balanced_accuracy": average(found["sensitivity"], found["specificity"]),
         "calibration_error_expected": expected,
-        "calibration_error_debiased": _debias(found["calibration_error"].value, expected.value),
+        "calibration_error_excess": _find_excess(found["calibration_error"].value, expected.value),
         **estimate_figures(partial(_measure_recalibration, p, t), groups, seed),
     }
 
@@ -111,7 +111,7 @@ def _measure_recalibration(p: Floats, t: Bools, weights: Floats) -> dict[str, Fl
     }
 
 
-def _debias(error: float | None, expected: float | None) -> Estimate:
+def _find_excess(error: float | None, expected: float | None) -> Estimate:
     """What of a calibration error exceeds the mean of a perfectly calibrated model; at least 0."""
     return Estimate(None if error is None or expected is None else max(0.0, error - expected), None, None)
 
