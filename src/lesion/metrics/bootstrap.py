@@ -1,7 +1,7 @@
 """Intervals: lesions are drawn with replacement, and every figure is measured again."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from math import hypot, log, pi, sqrt, tan
+from math import exp, hypot, log, pi, sqrt, tan
 
 import numpy as np
 
@@ -160,6 +160,22 @@ def _bound(value: float, trials: int) -> Estimate:
     """0 or 1, bounded by what `trials` trials of one kind have a chance of 2.5 % at."""
     reach = TAIL ** (1 / trials)
     return Estimate(value, reach, 1.0) if value else Estimate(value, 0.0, 1 - reach)
+
+
+def to_normal(value: float, resampled: Floats, ratio: bool = False) -> Estimate:
+    """Return `value` with a normal 95 % interval whose standard error is that of the (b,) resamples.
+
+    For a `ratio`, which is positive and skewed, the interval is symmetric in its logarithm, unless a resample is not
+    positive. No interval when most resamples have no value or all agree.
+    """
+    usable = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or len(usable) < max(1, len(resampled) / 2) or np.ptp(usable) <= NOTHING:
+        return Estimate(to_finite(value), None, None)
+    if ratio and value > 0 and usable.min() > 0:
+        factor = exp(NORMAL * float(np.log(usable).std()))
+        return Estimate(value, value / factor, value * factor)
+    reach = NORMAL * float(usable.std())
+    return Estimate(value, value - reach, value + reach)
 
 
 def find_student(freedom: int) -> float:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from lesion.metrics.bootstrap import CHUNK, TAIL, bootstrap, count_lesions, to_estimate
+from lesion.metrics.bootstrap import CHUNK, TAIL, bootstrap, count_lesions, to_estimate, to_normal
 from lesion.metrics.samples import Bools, Floats, check_probabilities, divide, to_probabilities, to_weights
 from lesion.records import Estimate
 
@@ -104,6 +104,24 @@ def calibration_intercept(
     return _fit(probabilities, truth, weights, free=False)[:, 0]
 
 
+def estimate_recalibration(
+    probabilities: npt.ArrayLike, truth: npt.ArrayLike, groups: Sequence[str], seed: int = 0
+) -> dict[str, Estimate]:
+    """`calibration_slope` and `calibration_intercept` with intervals from resamples of lesions, as `to_normal` says."""
+
+    def measure(weights: Floats) -> dict[str, Floats]:
+        return {
+            "calibration_slope": calibration_slope(probabilities, truth, weights),
+            "calibration_intercept": calibration_intercept(probabilities, truth, weights),
+        }
+
+    values, resampled = measure(np.ones((1, len(groups)))), bootstrap(measure, groups, seed)
+    return {
+        name: to_normal(float(value[0]), resampled[name], ratio=name == "calibration_slope")
+        for name, value in values.items()
+    }
+
+
 def estimate_reliability(
     probabilities: npt.ArrayLike, truth: npt.ArrayLike, groups: Sequence[str], seed: int = 0, bins: int = BINS
 ) -> tuple[ReliabilityBin, ...]:
@@ -148,11 +166,9 @@ def _fit(probabilities: npt.ArrayLike, truth: npt.ArrayLike, weights: npt.ArrayL
     w = to_weights(weights, len(t))
     clipped = np.clip(p, EDGE, 1 - EDGE)
     x = np.log(clipped / (1 - clipped))
-    start = np.array([0.0, 1.0])
-    if len(w) > 1:  # from the optimum of all images the resamples need half as many steps
-        optimum = _optimize(x, t, np.ones((1, len(t))), start, free)[0]
-        start = optimum if np.isfinite(optimum).all() else start
-    return _optimize(x, t, w, start, free)
+    # From the optimum of all images the resamples need half as many steps; without it they have none either.
+    optimum = _optimize(x, t, np.ones((1, len(t))), np.array([0.0, 1.0]), free)
+    return _optimize(x, t, w, optimum[0], free) if np.isfinite(optimum).all() else np.full((len(w), 2), np.nan)
 
 
 def _optimize(x: Floats, t: Bools, w: Floats, start: Floats, free: bool) -> Floats:
@@ -176,7 +192,8 @@ def _find_step(x: Floats, t: Bools, w: Floats, current: Floats, free: bool) -> F
     """The (b, 2) step of Newton's method from the `current` intercepts and slopes."""
     expected = current[:, 1:] * x
     expected += current[:, :1]
-    expected = 1 / (1 + np.exp(np.negative(expected, out=expected), out=expected))
+    with np.errstate(over="ignore"):
+        expected = 1 / (1 + np.exp(np.negative(expected, out=expected), out=expected))
     curve = w * expected
     rest = w * t - curve
     curve *= 1 - expected

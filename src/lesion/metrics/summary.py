@@ -10,8 +10,7 @@ from lesion.metrics.bootstrap import average, count_pairs, count_trials, estimat
 from lesion.metrics.calibration import (
     brier,
     calibration_error,
-    calibration_intercept,
-    calibration_slope,
+    estimate_recalibration,
     expect_calibration_error,
     log_loss,
 )
@@ -57,9 +56,9 @@ def estimate(
     """`measure` and `OF_CALIBRATION` with 95 % intervals from resampling groups (lesions) with replacement.
 
     Images of one lesion are no independent evidence, so whole lesions are drawn. `groups` is (n,) lesion ids. Shares
-    have the intervals of `to_share`, AUROC that of `to_area`, balanced accuracy that of `average`, the others
-    percentiles of the resamples. "calibration_error" and "calibration_error_excess" have none: what a perfectly
-    calibrated model would show, mean and 95 % range, is "calibration_error_expected".
+    have the intervals of `to_share`, AUROC that of `to_area`, balanced accuracy that of `average`, slope and intercept
+    those of `to_normal`, the others percentiles of the resamples. "calibration_error" and "calibration_error_excess"
+    have none: what a perfectly calibrated model would show, mean and 95 % range, is "calibration_error_expected".
     """
     p, t = to_probabilities(probabilities, truth)
     trials, pairs = count_trials(p >= threshold, t, groups), {"auroc": count_pairs(t, groups)}
@@ -70,7 +69,7 @@ def estimate(
         "balanced_accuracy": average(found["sensitivity"], found["specificity"]),
         "calibration_error_expected": expected,
         "calibration_error_excess": _find_excess(found["calibration_error"].value, expected.value),
-        **estimate_figures(partial(_measure_recalibration, p, t), groups, seed),
+        **estimate_recalibration(p, t, groups, seed),
     }
 
 
@@ -102,13 +101,6 @@ def pool(
     np.add.at(sums, index, p)
     malignant = np.bincount(index, weights=t, minlength=len(ids)) > 0
     return (sums.T / images).T, malignant, tuple(ids.tolist())
-
-
-def _measure_recalibration(p: Floats, t: Bools, weights: Floats) -> dict[str, Floats]:
-    return {
-        "calibration_slope": calibration_slope(p, t, weights),
-        "calibration_intercept": calibration_intercept(p, t, weights),
-    }
 
 
 def _find_excess(error: float | None, expected: float | None) -> Estimate:
