@@ -8,7 +8,8 @@
 `python -m bench sessions --run F` measures settings of ONNX Runtime.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 `python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
-lesions, too. `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
+lesions, too. `python -m bench statistics` simulates what intervals and tests promise; that takes minutes.
+`python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
 """
 
 import argparse
@@ -17,7 +18,20 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import accelerator, data, decoding, evaluation, gate, heat, inference, serving, sessions, startup, training
+from bench import (
+    accelerator,
+    data,
+    decoding,
+    evaluation,
+    gate,
+    heat,
+    inference,
+    serving,
+    sessions,
+    startup,
+    statistics,
+    training,
+)
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -28,7 +42,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="startup, data, training, inference; default: these; or ablation, decoding, evaluation, gate, heat, …",
+        help="startup, data, training, inference; default: these; or ablation, evaluation, gate, heat, statistics, …",
     )
     parser.add_argument("--ham10000", type=Path, help="a dataset in HAM10000's layout; default: synthetic")
     parser.add_argument("--native", type=Path, help="a folder of 600×450 JPEGs; default: synthetic")
@@ -74,6 +88,9 @@ def main() -> None:
             print(line, flush=True)
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
+    if "statistics" in names:
+        for line in statistics.measure():
+            print(line, flush=True)
     if "serving" in names:
         commands = serving.find_servers(words.model, words.peers, words.before)
         for line in serving.measure(

@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import asdict
+from functools import partial
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -9,7 +11,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lesion.errors import DataError
-from lesion.metrics import OF_CALIBRATION, estimate, estimate_lesions, explain, measure, point, pool
+from lesion.metrics import (
+    OF_CALIBRATION,
+    bootstrap,
+    count_pairs,
+    count_trials,
+    estimate,
+    estimate_auroc,
+    estimate_figures,
+    estimate_lesions,
+    explain,
+    measure,
+    point,
+    pool,
+)
+from lesion.metrics.calibration import estimate_recalibration
 from lesion.metrics.reasons import AGREE, NO_SLOPE
 from lesion.records import to_dict
 from tests.metrics.cases import Sample, both, counts, derandomized, one, study
@@ -155,15 +171,35 @@ def test_images_of_one_lesion_are_not_taken_for_independent_evidence() -> None:
         assert width == pytest.approx(alone), name  # and as wide as without copies
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    # Calibrated uniform probabilities: an image at p is malignant with probability p; AUROC is 5/6.
-    hits = 0
-    for seed in range(40):
-        figure = estimate(*study(120, seed=seed), 0.5)["auroc"]
-        assert figure.low is not None
-        assert figure.high is not None
-        hits += figure.low <= 5 / 6 <= figure.high
-    assert 34 <= hits <= 40
+@pytest.mark.slow
+def test_intervals_hold_the_truth_about_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 200)
+    # Calibrated uniform probabilities: an image at p is malignant with probability p. AUROC is 5/6, the sensitivity of
+    # a threshold t is 1 - t², slope 1 and intercept 0.
+    truths = {"auroc": 5 / 6, "sensitivity": 0.96, "calibration_slope": 1, "calibration_intercept": 0}
+    held = dict.fromkeys(truths, 0)
+    for seed in range(300):
+        p, t, lesions = study(120, seed=seed)
+        trials, pairs = count_trials(p >= 0.2, t, lesions), {"auroc": count_pairs(t, lesions)}
+        found = estimate_figures(partial(measure, p, t, 0.2), lesions, 0, trials, pairs)
+        found |= estimate_recalibration(p, t, lesions)
+        for name, true in truths.items():
+            held[name] += found[name].low <= true <= found[name].high
+    assert all(0.93 - 0.03 <= each / 300 <= 0.97 + 0.02 for each in held.values()), held
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("area", "malignant"), [(0.85, 12), (0.93, 12), (0.93, 25)])
+def test_the_auroc_of_few_lesions_is_not_told_with_too_much_certainty(
+    monkeypatch: pytest.MonkeyPatch, area: float, malignant: int
+) -> None:
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 200)
+    rng, truth, held = np.random.default_rng(0), np.arange(120) < malignant, 0
+    for seed in range(300):
+        scores = rng.normal(size=120) + np.sqrt(2) * NormalDist().inv_cdf(area) * truth
+        figure = estimate_auroc(scores, truth, np.arange(120), seed)
+        held += figure.low <= area <= figure.high
+    assert held / 300 >= 0.92  # percentiles: 0.86 to 0.92
 
 
 # --- lesions ----------------------------------------------------------------------------------------------------------
