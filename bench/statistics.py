@@ -59,7 +59,7 @@ def measure_shares() -> Iterator[str]:
         yield _draw_row(str(lesions), *cells)
 
 
-def measure_clustered_shares(repeats: int = 300) -> Iterator[str]:
+def measure_clustered_shares(repeats: int = 200) -> Iterator[str]:
     """Coverage of the intervals of shares when lesions have one to six images that agree more or less."""
     from lesion.metrics import estimate_figures
     from lesion.metrics.samples import divide
@@ -150,7 +150,7 @@ def measure_calibration(repeats: int = 300) -> Iterator[str]:
     yield _draw_rule(len(head) + 1)
     for images in (100, 300, 1500):
         for slope in (1.0, 0.8, 1.3):
-            times = repeats if images < 1000 else repeats // 2
+            times = repeats if images < 1000 else repeats // 3
             found, ids, shift = [], np.arange(images), _find_shift(many, slope)
             for seed in range(times):
                 p = _draw_probabilities(rng, images)
@@ -169,7 +169,7 @@ def measure_calibration(repeats: int = 300) -> Iterator[str]:
             )  # fmt: skip
 
 
-def measure_subgroups(cards: int = 200) -> Iterator[str]:
+def measure_subgroups(cards: int = 150) -> Iterator[str]:
     """How often a model card names a subgroup as lower that is not, and one that is."""
     from lesion.engine.evaluation.subgroups import compare_with_rest
     from lesion.engine.evaluation.words import is_lower
@@ -277,11 +277,12 @@ def _draw_rule(columns: int) -> str:
 
 @contextmanager
 def _resample(count: int) -> Iterator[None]:
-    """Let every interval rest on `count` resamples."""
-    from lesion.metrics import bootstrap
+    """Let every interval rest on `count` resamples, and every range under perfect calibration on as many draws."""
+    from lesion.metrics import bootstrap, calibration
 
-    usual, bootstrap.RESAMPLES = bootstrap.RESAMPLES, count
+    usual = bootstrap.RESAMPLES, calibration.DRAWS
+    bootstrap.RESAMPLES = calibration.DRAWS = count
     try:
         yield
     finally:
-        bootstrap.RESAMPLES = usual
+        bootstrap.RESAMPLES, calibration.DRAWS = usual
