@@ -28,7 +28,7 @@ Section = Callable[[], Iterator[str]]
 
 def measure() -> Iterator[str]:
     """The tables of all sections."""
-    yield "But for the first, exact table, cells rest on 100 to 400 simulations: 95 % can show as 91 to 99, or 93 to 97 %."
+    yield "Except in the first table, a cell rests on 100 to 400 simulations: 95 % can show as 91 to 99, or 93 to 97 %."
     with _resample(RESAMPLES):
         for section in SECTIONS:
             yield ""
