@@ -9,7 +9,8 @@
 `python -m bench lesions --ham10000 F` prints how many pairs of images of one lesion the near-duplicate search finds.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 `python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
-lesions, too. `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
+lesions, too. `python -m bench statistics` simulates what intervals and tests promise; that takes minutes.
+`python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from bench import (
     serving,
     sessions,
     startup,
+    statistics,
     training,
 )
 from bench.ablation import ablate
@@ -42,7 +44,7 @@ def main() -> None:
     parser.add_argument(
         "names",
         nargs="*",
-        help="startup, data, training, inference; default: these; or ablation, decoding, evaluation, gate, heat, …",
+        help="startup, data, training, inference; default: these; or ablation, evaluation, gate, heat, statistics, …",
     )
     parser.add_argument("--ham10000", type=Path, help="a dataset in HAM10000's layout; default: synthetic")
     parser.add_argument("--native", type=Path, help="a folder of 600×450 JPEGs; default: synthetic")
@@ -90,6 +92,9 @@ def main() -> None:
             print(line, flush=True)
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
+    if "statistics" in names:
+        for line in statistics.measure():
+            print(line, flush=True)
     if "serving" in names:
         commands = serving.find_servers(words.model, words.peers, words.before)
         for line in serving.measure(

@@ -32,6 +32,8 @@ class OperatingRow:
     """Share of all images that would be called malignant."""
     chosen: bool
     """Whether it is the model's own."""
+    intervals: dict[str, Estimate] = field(default_factory=dict)
+    """Field → its figure with interval, of the four above; empty in evaluations of older versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,10 @@ class Subgroup:
     metrics: dict[str, Estimate]
     undefined: dict[str, str]
     """Figure → why it has no value, or no interval, here."""
+    rest: dict[str, float] = field(default_factory=dict)
+    """AUROC, sensitivity and specificity of all other images, where they can be compared."""
+    p_lower: dict[str, float] = field(default_factory=dict)
+    """Figure → one-sided p-value of being lower than in `rest`, corrected for all comparisons (Holm)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +122,7 @@ class Difference:
     p_value: float | None
     """Two-sided; None where it cannot be computed."""
     method: str
-    """"lesion bootstrap" or "DeLong"."""
+    """How interval and p-value were found: "lesion bootstrap", "Newcombe, lesion bootstrap", "DeLong" …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ class Evaluation:
     confusion: dict[str, int]
     """tp, fp, fn, tn at the threshold; malignant is positive."""
     calibration_error_before: Estimate
-    """Without the temperature."""
+    """Without the temperature; no interval."""
     diagnoses: dict[str, dict[str, Estimate]]
     """Diagnosis, and "macro", → figures one against the rest; empty for a model of two classes."""
     diagnosis_counts: dict[str, int]

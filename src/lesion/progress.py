@@ -1,6 +1,7 @@
 """How long work tells how far it is, without knowing who listens."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -32,12 +33,19 @@ class Silent:
         """Say nothing."""
 
 
-def track(progress: Progress, items: Iterable[T], total: int, label: str) -> Iterator[T]:
-    """Yield `items`, advancing `progress` after each."""
+@contextmanager
+def show_bar(progress: Progress, label: str, total: int) -> Iterator[None]:
+    """Show a bar of `total` steps inside the context, and remove it however that ends."""
     progress.begin(label, total)
     try:
+        yield
+    finally:
+        progress.end()
+
+
+def track(progress: Progress, items: Iterable[T], total: int, label: str) -> Iterator[T]:
+    """Yield `items`, advancing `progress` after each."""
+    with show_bar(progress, label, total):
         for item in items:
             yield item
             progress.advance()
-    finally:
-        progress.end()

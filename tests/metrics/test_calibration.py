@@ -9,9 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
+from sklearn.linear_model import LogisticRegression
 
 from lesion.errors import DataError
-from lesion.metrics import brier, calibration_error, estimate_reliability, log_loss
+from lesion.metrics import (
+    brier,
+    calibration_error,
+    calibration_intercept,
+    calibration_slope,
+    estimate,
+    estimate_reliability,
+    expect_calibration_error,
+    log_loss,
+)
 from tests.metrics.cases import Sample, both, derandomized, one, samples, study
 
 
@@ -104,3 +114,65 @@ def test_an_empty_bin_has_no_figures_and_a_bin_of_one_lesion_a_wide_interval() -
     assert asdict(rows[0].observed) == pytest.approx({"value": 0, "low": 0, "high": 0.975})
     assert asdict(rows[-1].observed) == pytest.approx({"value": 1, "low": 0.025, "high": 1})
     json.dumps([asdict(row) for row in rows], allow_nan=False)
+
+
+def logit(p: np.ndarray) -> np.ndarray:
+    return np.log(p / (1 - p))
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_the_slope_is_that_of_scikit_learn(slope: float) -> None:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.02, 0.98, 500)
+    t = rng.random(500) < 1 / (1 + np.exp(-slope * logit(p) - 0.3))
+    w = rng.integers(0, 3, (2, 500))
+    theirs = [LogisticRegression(C=np.inf, tol=1e-8).fit(logit(p)[:, None], t, each).coef_[0, 0] for each in w]
+    assert calibration_slope(p, t, w) == pytest.approx(theirs, rel=1e-4)
+    added = one(calibration_intercept(p, t))
+    assert (1 / (1 + np.exp(-logit(p) - added))).mean() == pytest.approx(t.mean())
+
+
+def test_without_a_finite_slope_there_is_none() -> None:
+    assert np.isnan(one(calibration_slope([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1])))  # separated
+    assert np.isnan(one(calibration_slope([0.3] * 4, [0, 0, 1, 1])))  # all equal
+    assert one(calibration_intercept([0.3] * 4, [0, 0, 1, 1])) == pytest.approx(-logit(np.float64(0.3)))
+    for truth in ([0, 0], [1, 1], []):
+        for figure in (calibration_slope, calibration_intercept):
+            assert np.isnan(one(figure([0.1, 0.9][: len(truth)], truth)))
+
+
+def test_certain_probabilities_have_a_slope() -> None:
+    assert one(calibration_slope([0.0, 1.0, 0.0, 1.0, 0.5], [0, 1, 1, 1, 0])) == pytest.approx(0.05, abs=0.05)
+
+
+def test_chance_explains_the_calibration_error_of_a_calibrated_model() -> None:
+    rng = np.random.default_rng(1)
+    errors, inside = [], 0
+    p = rng.beta(0.6, 2.4, 300)
+    chance = expect_calibration_error(p, np.arange(300))
+    for _ in range(200):
+        errors.append(one(calibration_error(p, rng.random(300) < p)))
+        inside += chance.low <= errors[-1] <= chance.high
+    assert chance.value == pytest.approx(np.mean(errors), abs=0.002)
+    assert 180 <= inside <= 200
+
+
+def test_images_of_one_lesion_share_their_chance() -> None:
+    p = np.full(200, 0.3)
+    alone = expect_calibration_error(p, np.arange(200))
+    together = expect_calibration_error(p, np.arange(200) // 10)
+    assert together.value > 2 * alone.value
+    assert expect_calibration_error([], []).value is None
+
+
+def test_a_calibration_error_has_no_interval_but_what_exceeds_chance() -> None:
+    p, t, lesions = study(300, 2, 4)
+    found = estimate(p, t, lesions, 0.5)
+    error, chance = found["calibration_error"], found["calibration_error_expected"]
+    assert error.low is error.high is found["calibration_error_excess"].low is None
+    assert found["calibration_error_excess"].value == max(0, error.value - chance.value)
+    assert found["calibration_slope"].low < 1 < found["calibration_slope"].high
+    worse = estimate(np.where(p > 0.5, 0.99, 0.01), t, lesions, 0.5)
+    assert worse["calibration_error_excess"].value > 0.1
+    assert worse["calibration_error"].value > worse["calibration_error_expected"].high
+    assert worse["calibration_slope"].high < 1

@@ -109,6 +109,9 @@ def test_every_figure_is_compared_with_a_p_value_above_zero() -> None:
     assert found.keys() == measure(p, t, 0.5).keys()
     for name, difference in found.items():
         assert difference.difference.value == pytest.approx(difference.first - difference.second), name
+        if name == "calibration_error":
+            assert difference.difference.low is difference.p is None
+            continue
         assert difference.difference.low <= difference.difference.value <= difference.difference.high
         assert 0 < difference.p <= 1
     assert found["auroc"].p == pytest.approx(2 / 2001)
@@ -154,3 +157,54 @@ def test_a_loss_is_measured_on_the_same_resamples() -> None:
 
 def test_without_a_class_there_is_no_loss() -> None:
     assert set(to_dict(estimate_auroc_loss([0.1, 0.2], [0.2, 0.1], [1, 1], ["a", "b"])).values()) == {None}
+
+
+PERFECT = [0.1, 0.2, 0.3, 0.7, 0.8, 0.9, 0.95], [0.3, 0.1, 0.2, 0.95, 0.9, 0.8, 0.7], [0, 0, 0, 1, 1, 1, 1]
+
+
+def test_two_perfect_models_on_few_lesions_are_not_shown_to_be_the_same() -> None:
+    p, q, truth = PERFECT
+    reach = 1 - 0.025 ** (1 / 3)
+    assert to_dict(delong(p, q, truth).difference) == pytest.approx({"value": 0, "low": -reach, "high": reach})
+    loss = estimate_auroc_loss(p, q, truth, list("abcdefg"))
+    assert to_dict(loss) == pytest.approx({"value": 0, "low": -reach, "high": reach})
+
+
+def test_scores_of_the_same_order_have_the_same_auroc_for_certain() -> None:
+    p, _, truth = PERFECT
+    squared = np.square(p)
+    assert delong(p, squared, truth) == Difference(1, 1, Estimate(0, 0, 0), 1)
+    assert estimate_auroc_loss(p, squared, truth, list("abcdefg")) == Estimate(0, 0, 0)
+
+
+@pytest.mark.parametrize("found", [10, 9])
+def test_equal_shares_of_few_lesions_leave_room_for_a_difference(found: int) -> None:
+    truth, lesions = np.ones(10, bool), list("abcdefghij")
+    p, q = np.where(np.arange(10) < found, 0.9, 0.1), np.where(np.arange(10) < found, 0.8, 0.2)
+    pair = partial(measure, p, truth, 0.5), partial(measure, q, truth, 0.5)
+    shares = {"sensitivity": 10}
+    different = compare(*pair, lesions, trials=shares)["sensitivity"]
+    assert different.p == 1
+    assert different.difference.low < -0.2
+    assert different.difference.high > 0.2
+    same = compare(pair[0], pair[0], lesions, trials=shares, same=True)["sensitivity"]
+    assert same.difference == Estimate(0, 0, 0)
+    assert compare(*pair, lesions)["sensitivity"].difference == Estimate(0, None, None)
+
+
+def test_the_difference_of_shares_is_that_of_newcombe() -> None:
+    # 30 lesions of which both find 20, the first alone 6, the second alone 2, none 2: phi = (20·2 - 6·2) / sqrt(...).
+    a, b = np.repeat([1, 1, 0, 0], [20, 6, 2, 2]), np.repeat([1, 0, 1, 0], [20, 6, 2, 2])
+    truth, lesions = np.ones(30, bool), [str(i) for i in range(30)]
+    pair = (partial(measure, each * 0.8 + 0.1, truth, 0.5) for each in (a, b))
+    ours = compare(*pair, lesions, trials={"sensitivity": 30})["sensitivity"]
+    (la, ua), (lb, ub) = ((ci.low, ci.high) for ci in (wilson(26), wilson(22)))
+    phi, pa, pb = np.corrcoef(a, b)[0, 1], 26 / 30, 22 / 30
+    low = pa - pb - np.sqrt((pa - la) ** 2 + (ub - pb) ** 2 - 2 * phi * (pa - la) * (ub - pb))
+    high = pa - pb + np.sqrt((ua - pa) ** 2 + (pb - lb) ** 2 - 2 * phi * (ua - pa) * (pb - lb))
+    assert (ours.difference.low, ours.difference.high) == pytest.approx((low, high), abs=0.02)
+    assert 0.05 < ours.p < 0.3  # McNemar's exact test: 0.289
+
+
+def wilson(found: int) -> object:
+    return stats.binomtest(found, 30).proportion_ci(0.95, "wilson")

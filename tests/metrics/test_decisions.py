@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from lesion.errors import DataError
-from lesion.metrics import confusion, confusion_at, expected_cost, net_benefit, rates
+from lesion.metrics import confusion, confusion_at, net_benefit, rates
 from tests.metrics.cases import Sample, both, derandomized, one, samples
 
 
@@ -68,13 +68,6 @@ def test_many_thresholds_at_once_count_as_one_by_one(
 def test_a_rate_of_nothing_is_no_rate(truth: list[int], undefined: set[str]) -> None:
     found = rates(confusion([1, 0, 0][: len(truth)], truth))
     assert {name for name, value in found.items() if np.isnan(one(value))} == undefined
-
-
-def test_the_cost_of_a_miss_counts_so_many_false_alarms() -> None:
-    cells = confusion([1, 1, 0, 0, 0], [1, 0, 1, 0, 0])
-    assert one(expected_cost(cells, 1)) == 2 / 5
-    assert one(expected_cost(cells, 10)) == 11 / 5
-    assert np.isnan(one(expected_cost(confusion([], []), 10)))
 
 
 def test_net_benefit_by_hand() -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lesion.metrics import explain, measure, why_undefined
+from lesion.metrics.reasons import AGREE, NO_SLOPE, TOO_FEW
 from lesion.records import Estimate
 
 TRUTHS = {"malignant": [1, 1, 1], "benign": [0, 0, 0], "both": [1, 0, 1], "empty": []}
@@ -43,7 +44,15 @@ def test_only_what_is_missing_is_explained() -> None:
     estimates = {
         "auroc": Estimate(None, None, None), "brier": Estimate(0.1, None, None), "accuracy": Estimate(0.5, 0.4, 0.6)
     }  # fmt: skip
-    assert explain(estimates, [1, 1], [1, 0]) == {
+    assert explain(estimates, [1, 1], [1, 0], ["a", "b"]) == {
         "auroc": "every image is malignant",
         "brier": "there are too few lesions for an interval",
     }
+
+
+def test_the_reason_for_a_missing_interval_is_the_right_one() -> None:
+    found = {"average_precision": Estimate(1.0, None, None), "calibration_error": Estimate(0.1, None, None),
+             "calibration_slope": Estimate(None, None, None)}  # fmt: skip
+    truth, lesions = [0, 0, 0, 1, 1, 1], list("abcdef")
+    assert explain(found, truth, truth, lesions) == {"average_precision": AGREE, "calibration_slope": NO_SLOPE}
+    assert explain(found, truth, truth, list("abcddd"))["average_precision"] == TOO_FEW

@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from lesion.errors import DataError
-from lesion.metrics import confusion, expected_cost, threshold_for_cost, threshold_for_sensitivity
-from tests.metrics.cases import Sample, both, derandomized, one, samples
+from lesion.metrics import threshold_for_sensitivity
+from tests.metrics.cases import Sample, derandomized, samples
 
 goals = st.integers(1, 100).map(lambda k: k / 100)
 margins = st.sampled_from([1e-5, 0.01, 0.1])
@@ -78,62 +78,6 @@ def test_a_margin_moves_the_threshold_below_scores_that_are_too_close() -> None:
     assert threshold_for_sensitivity(scores, truth, 1.0, 0.001) == pytest.approx(0.2)
 
 
-def cost_of(p: np.ndarray, t: np.ndarray, threshold: float, ratio: float) -> float:
-    return one(expected_cost(confusion(p >= threshold, t), ratio))
-
-
-@pytest.mark.parametrize(
-    ("truth", "ratio", "wanted"),
-    [
-        ([0, 0, 1, 1], 1, 0.5),
-        ([0, 1, 0, 1], 2, 0.3),
-        ([0, 1, 0, 1], 1, 0.3),
-        ([0, 1, 0, 1], 0.5, 0.7),
-        ([1, 0, 0, 0], 2, 0.9),
-        ([1, 0, 0, 0], 3, 0.1),
-    ],
-    ids=["perfect", "misses are dear", "same cost: the lower", "alarms are dear", "nobody", "everyone"],
-)
-def test_threshold_of_a_cost_by_hand(truth: list[int], ratio: float, wanted: float) -> None:
-    assert threshold_for_cost([0.2, 0.4, 0.6, 0.8], truth, ratio) == pytest.approx(wanted)
-
-
-@given(both, st.sampled_from([0.1, 0.5, 1, 3, 10, 100]))
-@derandomized
-def test_no_other_threshold_costs_less(sample: Sample, ratio: float) -> None:
-    p, t = sample
-    threshold = threshold_for_cost(p, t, ratio)
-    assert threshold is not None
-    assert 0 <= threshold <= 1
-    others = [*np.unique(p), *([1.1] if p.max() < 1 else [])]  # with a score of 1, nobody is above the scale
-    assert cost_of(p, t, threshold, ratio) == pytest.approx(min(cost_of(p, t, other, ratio) for other in others))
-
-
-@given(fine, st.sampled_from([0.5, 1, 10]), margins)
-@derandomized
-def test_the_threshold_of_a_cost_keeps_its_margin(sample: Sample, ratio: float, margin: float) -> None:
-    p, t = sample
-    assume(0 < t.sum() < len(t))
-    threshold = threshold_for_cost(p, t, ratio, margin)
-    assert threshold is not None
-    assert threshold == 0 or np.abs(p - threshold).min() >= margin * (1 - 1e-6)
-
-
-def test_the_dearer_a_miss_the_lower_the_threshold() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.random(4000)
-    t = rng.random(4000) < p
-    chosen = [threshold_for_cost(p, t, ratio) for ratio in (0.25, 1, 4, 19)]
-    assert chosen == sorted(chosen, reverse=True)
-    assert chosen == pytest.approx([0.8, 0.5, 0.2, 0.05], abs=0.06)  # of calibrated probabilities: 1 / (1 + ratio)
-
-
-@pytest.mark.parametrize("truth", [[0, 0], [1, 1], []])
-def test_without_both_classes_no_cost_has_a_threshold(truth: list[int]) -> None:
-    assert threshold_for_cost([0.1, 0.9][: len(truth)], truth, 10) is None
-
-
-@pytest.mark.parametrize("choose", [threshold_for_sensitivity, threshold_for_cost])
-def test_no_threshold_is_chosen_from_nan(choose) -> None:
+def test_no_threshold_is_chosen_from_nan() -> None:
     with pytest.raises(DataError, match="nan for image 2"):
-        choose([0.1, np.nan], [0, 1], 0.95)
+        threshold_for_sensitivity([0.1, np.nan], [0, 1], 0.95)

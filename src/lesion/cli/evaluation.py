@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 SHOWN = (
     "auroc", "average_precision", "sensitivity", "specificity", "sensitivity_at_95_specificity",
-    "specificity_at_95_sensitivity", "calibration_error",
+    "specificity_at_95_sensitivity", "calibration_slope", "calibration_intercept", "calibration_error",
+    "calibration_error_expected",
 )  # fmt: skip
 WORST = 3  # stresses shown
 

@@ -23,7 +23,7 @@ from lesion.exports import EnsembleReport, ExportReport, Member
 from lesion.files import write_atomic
 from lesion.inference.decide import Floats, to_malignant, to_probabilities
 from lesion.inference.predictor import Predictor
-from lesion.metrics import auroc, estimate_auroc_loss, estimate_figures
+from lesion.metrics import estimate_auroc, estimate_auroc_loss
 from lesion.models import Classifier, count_parameters
 from lesion.progress import Progress, Silent, track
 from lesion.records import Estimate
@@ -189,7 +189,7 @@ def _malignant(artifact: Artifact, logits: Floats, temperature: float = 1.0) -> 
 
 def _estimate(malignant: Floats, validation: Validation) -> Estimate:
     truth = validation.malignant
-    return estimate_figures(lambda w: {"auroc": auroc(malignant, truth, w)}, validation.lesions)["auroc"]
+    return estimate_auroc(malignant, truth, validation.lesions)
 
 
 def _name(member: Member) -> dict[str, str]:

@@ -4,13 +4,16 @@ Arrays in, arrays or frozen records out. Functions of single figures take weight
 return (b,), NaN where the data give no value; `estimate*` return records with intervals, None instead of NaN.
 """
 
-from lesion.metrics.bootstrap import RESAMPLES, estimate_figures
+from lesion.metrics.bootstrap import RESAMPLES, count_lesions, count_pairs, count_trials, estimate_figures
 from lesion.metrics.calibration import (
     BINS,
     ReliabilityBin,
     brier,
     calibration_error,
+    calibration_intercept,
+    calibration_slope,
     estimate_reliability,
+    expect_calibration_error,
     log_loss,
 )
 from lesion.metrics.comparison import Difference, compare, delong, estimate_auroc_loss
@@ -20,7 +23,7 @@ from lesion.metrics.curves import (
     estimate_precision_recall,
     estimate_roc,
 )
-from lesion.metrics.decisions import confusion, confusion_at, expected_cost, net_benefit, rates
+from lesion.metrics.decisions import confusion, confusion_at, net_benefit, rates
 from lesion.metrics.diagnoses import DiagnosesFigures, DiagnosisFigures, estimate_diagnoses, measure_diagnoses
 from lesion.metrics.operating import ThresholdRow, estimate_thresholds
 from lesion.metrics.ranking import (
@@ -33,11 +36,12 @@ from lesion.metrics.ranking import (
 from lesion.metrics.reasons import explain, why_undefined
 from lesion.metrics.riskcoverage import RiskCoverage, estimate_risk_coverage, risk_area
 from lesion.metrics.samples import Floats
-from lesion.metrics.summary import estimate, estimate_lesions, measure, point, pool
-from lesion.metrics.thresholds import threshold_for_cost, threshold_for_sensitivity
+from lesion.metrics.summary import OF_CALIBRATION, estimate, estimate_auroc, estimate_lesions, measure, point, pool
+from lesion.metrics.thresholds import threshold_for_sensitivity
 
 __all__ = [
     "BINS",
+    "OF_CALIBRATION",
     "RESAMPLES",
     "DecisionCurve",
     "DiagnosesFigures",
@@ -51,11 +55,17 @@ __all__ = [
     "average_precision",
     "brier",
     "calibration_error",
+    "calibration_intercept",
+    "calibration_slope",
     "compare",
     "confusion",
     "confusion_at",
+    "count_lesions",
+    "count_pairs",
+    "count_trials",
     "delong",
     "estimate",
+    "estimate_auroc",
     "estimate_auroc_loss",
     "estimate_decision_curve",
     "estimate_diagnoses",
@@ -66,7 +76,7 @@ __all__ = [
     "estimate_risk_coverage",
     "estimate_roc",
     "estimate_thresholds",
-    "expected_cost",
+    "expect_calibration_error",
     "explain",
     "log_loss",
     "measure",
@@ -79,7 +89,6 @@ __all__ = [
     "risk_area",
     "sensitivity_at_specificity",
     "specificity_at_sensitivity",
-    "threshold_for_cost",
     "threshold_for_sensitivity",
     "why_undefined",
 ]

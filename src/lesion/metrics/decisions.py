@@ -1,4 +1,4 @@
-"""What decisions at a threshold are worth: counts, rates, cost, net benefit."""
+"""What decisions at a threshold are worth: counts, rates, net benefit."""
 
 from collections.abc import Mapping
 
@@ -45,14 +45,6 @@ def rates(cells: Mapping[str, Floats]) -> dict[str, Floats]:
         "accuracy": divide(tp + tn, tp + fp + fn + tn),
         "balanced_accuracy": (sensitivity + specificity) / 2,
     }
-
-
-def expected_cost(cells: Mapping[str, Floats], ratio: float) -> Floats:
-    """Mean cost of an image, in false alarms, when a missed malignant one costs as much as `ratio` false alarms.
-
-    From the counts of `confusion` or `confusion_at`, in their shape; NaN without images.
-    """
-    return divide(ratio * cells["fn"] + cells["fp"], sum(cells.values()))
 
 
 def net_benefit(

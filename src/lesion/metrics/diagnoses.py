@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from lesion.metrics.bootstrap import bootstrap, count_trials, to_estimate
+from lesion.metrics.bootstrap import bootstrap, count_lesions, count_pairs, count_trials, to_area, to_estimate
 from lesion.metrics.decisions import confusion, rates
 from lesion.metrics.ranking import Ranking
-from lesion.metrics.reasons import TOO_FEW, explain
+from lesion.metrics.reasons import explain, explain_interval
 from lesion.metrics.samples import Bools, Floats, check_probabilities, divide
 from lesion.records import Estimate
 
@@ -91,8 +91,9 @@ def _estimate_one(
 ) -> DiagnosisFigures:
     trials = count_trials(predicted, truth, groups)
     figures = {name: to_estimate(value, resampled, trials.get(name)) for name, (value, resampled) in own.items()}
-    missing = explain(figures, truth, predicted, label)
-    return DiagnosisFigures(int(truth.sum()), trials["sensitivity"], figures, missing)
+    figures["auroc"] = to_area(*own["auroc"], count_pairs(truth, groups))
+    missing = explain(figures, truth, predicted, groups, label)
+    return DiagnosisFigures(int(truth.sum()), count_lesions(groups, truth), figures, missing)
 
 
 def _average(values: Floats) -> Floats:
@@ -105,5 +106,6 @@ def _explain_means(macro: Mapping[str, Estimate], each: Sequence[DiagnosisFigure
     for name, mean in macro.items():
         if mean.low is None:
             reasons = [one.missing[name] for one in each if one.figures[name].value is None]
-            missing[name] = (reasons or [TOO_FEW])[0] if each else "there are no images"
+            fewest = min((one.lesions for one in each), default=0)
+            missing[name] = (reasons or [explain_interval(fewest)])[0] if each else "there are no images"
     return missing

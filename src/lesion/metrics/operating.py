@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy.typing as npt
 
-from lesion.metrics.bootstrap import bootstrap, count_trials, to_estimate
+from lesion.metrics.bootstrap import average, bootstrap, count_trials, to_estimate
 from lesion.metrics.decisions import confusion_at, rates
 from lesion.metrics.reasons import explain
 from lesion.metrics.samples import to_probabilities
@@ -44,6 +44,7 @@ def estimate_thresholds(
             name: to_estimate(float(value[0, k]), resampled[name][:, k], trials.get(name))
             for name, value in values.items()
         }
+        figures["balanced_accuracy"] = average(figures["sensitivity"], figures["specificity"])
         counts = {name: int(count[0, k]) for name, count in cells.items()}
-        rows.append(ThresholdRow(float(threshold), counts, figures, explain(figures, t, p >= threshold)))
+        rows.append(ThresholdRow(float(threshold), counts, figures, explain(figures, t, p >= threshold, groups)))
     return tuple(rows)

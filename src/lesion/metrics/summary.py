@@ -6,12 +6,26 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from lesion.metrics.bootstrap import count_trials, estimate_figures, to_finite
-from lesion.metrics.calibration import brier, calibration_error, log_loss
+from lesion.metrics.bootstrap import average, count_pairs, count_trials, estimate_figures, to_finite
+from lesion.metrics.calibration import (
+    brier,
+    calibration_error,
+    estimate_recalibration,
+    expect_calibration_error,
+    log_loss,
+)
 from lesion.metrics.decisions import confusion, rates
 from lesion.metrics.ranking import Ranking
 from lesion.metrics.samples import Bools, Floats, check_probabilities, to_probabilities
 from lesion.records import Estimate
+
+# What `estimate` adds to the figures of `measure`.
+OF_CALIBRATION = (
+    "calibration_error_expected",
+    "calibration_error_excess",
+    "calibration_slope",
+    "calibration_intercept",
+)
 
 
 def measure(
@@ -39,12 +53,24 @@ def measure(
 def estimate(
     probabilities: npt.ArrayLike, truth: npt.ArrayLike, groups: Sequence[str], threshold: float, seed: int = 0
 ) -> dict[str, Estimate]:
-    """`measure` with 95 % percentile intervals from resampling groups (lesions) with replacement.
+    """`measure` and `OF_CALIBRATION` with 95 % intervals from resampling groups (lesions) with replacement.
 
-    Images of one lesion are no independent evidence, so whole lesions are drawn. `groups` is (n,) lesion ids.
+    Images of one lesion are no independent evidence, so whole lesions are drawn. `groups` is (n,) lesion ids. Shares
+    have the intervals of `to_share`, AUROC that of `to_area`, balanced accuracy that of `average`, slope and intercept
+    those of `to_normal`, the others percentiles of the resamples. "calibration_error" and "calibration_error_excess"
+    have none: what a perfectly calibrated model would show, mean and 95 % range, is "calibration_error_expected".
     """
     p, t = to_probabilities(probabilities, truth)
-    return estimate_figures(partial(measure, p, t, threshold), groups, seed, count_trials(p >= threshold, t, groups))
+    trials, pairs = count_trials(p >= threshold, t, groups), {"auroc": count_pairs(t, groups)}
+    found = estimate_figures(partial(measure, p, t, threshold), groups, seed, trials, pairs)
+    expected = expect_calibration_error(p, groups, seed)
+    return {
+        **found,
+        "balanced_accuracy": average(found["sensitivity"], found["specificity"]),
+        "calibration_error_expected": expected,
+        "calibration_error_excess": _find_excess(found["calibration_error"].value, expected.value),
+        **estimate_recalibration(p, t, groups, seed),
+    }
 
 
 def estimate_lesions(
@@ -53,6 +79,13 @@ def estimate_lesions(
     """`estimate` with one answer per lesion, as `pool` makes it."""
     p, t, lesions = pool(probabilities, truth, groups)
     return estimate(p, t, lesions, threshold, seed)
+
+
+def estimate_auroc(scores: npt.ArrayLike, truth: npt.ArrayLike, groups: Sequence[str], seed: int = 0) -> Estimate:
+    """AUROC of (n,) scores alone, with the interval that it has in `estimate`."""
+    t = np.asarray(truth, bool)
+    pairs = {"auroc": count_pairs(t, groups)}
+    return estimate_figures(lambda w: {"auroc": Ranking.of(scores, t, w).auroc}, groups, seed, pairs=pairs)["auroc"]
 
 
 def pool(
@@ -68,6 +101,11 @@ def pool(
     np.add.at(sums, index, p)
     malignant = np.bincount(index, weights=t, minlength=len(ids)) > 0
     return (sums.T / images).T, malignant, tuple(ids.tolist())
+
+
+def _find_excess(error: float | None, expected: float | None) -> Estimate:
+    """What of a calibration error exceeds the mean of a perfectly calibrated model; at least 0."""
+    return Estimate(None if error is None or expected is None else max(0.0, error - expected), None, None)
 
 
 def point(values: dict[str, Floats]) -> dict[str, float | None]:

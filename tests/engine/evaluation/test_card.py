@@ -99,10 +99,14 @@ def test_an_evaluation_of_next_to_nothing_has_no_numbers_made_of_nothing(manifes
 
 def test_a_subgroup_that_is_clearly_worse_is_a_known_limit(evaluation: Evaluation, manifest: Manifest) -> None:
     worse = replace(evaluation.subgroups[0], value="over 90")
-    worse = replace(worse, metrics=worse.metrics | {"auroc": Estimate(0.5, 0.4, 0.6)})
+    figures = worse.metrics | {"auroc": Estimate(0.5, 0.4, 0.6), "sensitivity": Estimate(0.1, 0.0, 0.2)}
+    worse = replace(worse, metrics=figures, rest={"auroc": 0.9, "sensitivity": 0.95}, p_lower={"auroc": 0.049})
     limits = section(render_card(replace(evaluation, subgroups=[worse]), manifest), "Known limits")
-    assert "is lower for age over 90 0.500 (0.400 to 0.600)." in limits
-    assert "**Sensitivity" not in limits
+    assert "**AUROC** is lower than in all other images for age over 90 0.500 (0.400 to 0.600) against 0.900." in limits
+    assert "lesions are harder to judge" in limits
+    assert "**Sensitivity" not in limits  # however low: it was not compared
+    likely = replace(worse, p_lower={"auroc": 0.05})
+    assert "lower than in all other" not in render_card(replace(evaluation, subgroups=[likely]), manifest)
 
 
 def test_of_another_split_nothing_is_claimed_about_its_source(evaluation: Evaluation, manifest: Manifest) -> None:

@@ -37,6 +37,17 @@ def test_a_model_does_not_differ_from_itself(model: Path, config: Config) -> Non
     assert {each.p_value for each in report.differences} == {1}
 
 
+def test_two_models_without_an_error_on_few_lesions_may_differ_elsewhere() -> None:
+    truth = np.arange(20) < 10
+    p, q = (np.where(truth, 0.9, 0.1) + rng.uniform(-0.05, 0.05, 20) for rng in map(np.random.default_rng, (1, 2)))
+    found = {each.figure: each for each in find_differences(answer(p, truth), answer(q, truth))}
+    for name in ("auroc", "sensitivity", "specificity", "lesion.auroc"):
+        assert found[name].difference.value == 0
+        assert found[name].difference.low < -0.2, name
+        assert found[name].p_value == 1
+    assert found["calibration_error"].difference.low is found["calibration_error"].p_value is None
+
+
 def test_two_files_are_compared_on_the_same_split(model: Path, config: Config, ham_root: Path, tmp_path: Path) -> None:
     other = write_model(tmp_path / "other.onnx", ham_root, "tiny2.onnx")
     report = compare_models(model, other, "val", config)

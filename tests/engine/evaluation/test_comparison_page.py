@@ -46,6 +46,8 @@ def test_words_say_what_the_data_can_and_cannot_tell() -> None:
     assert one.startswith("A is better in AUROC by 0.020 (0.011 to 0.030); Brier score by −0.010")
     assert two.startswith("B is better in Sensitivity (recall) by −2.0 %")
     assert unknown == "These images do not tell which of the two is better in Specificity, AUROC over lesions."
+    error = differ("calibration_error", None, 0.01, None)  # never tested, so nothing is open about it
+    assert tell_differences(replace(REPORT, differences=[*REPORT.differences, error]))[2] == unknown
     assert calls == "They call 150 images differently, 10.0 % of them all."
 
 

@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock, call
 
 import numpy as np
 import pytest
@@ -15,10 +16,12 @@ from lesion.config.serving import ServeConfig
 from lesion.data.index import METADATA, NEEDED
 from lesion.data.quarantine import add_to_quarantine
 from lesion.data.split import open_dataset
+from lesion.engine.evaluation import findings
 from lesion.engine.evaluation.changes import OF_PHOTO, OF_PIXELS
 from lesion.engine.evaluation.evaluate import evaluate
 from lesion.errors import ConfigError, DataError, OutputError
 from lesion.inference.predictor import Predictor
+from lesion.metrics.reasons import POINTS
 from lesion.records import to_json
 from lesion.run import Run
 from lesion.serve.app import create_app
@@ -58,9 +61,24 @@ def test_the_figures_are_those_of_the_answers(model: Path, config: Config) -> No
     assert own.threshold == 0.4
     assert own.sensitivity == found.metrics["sensitivity"].value
     assert own.flagged == (p >= 0.4).mean()
+    assert own.intervals["sensitivity"] == found.metrics["sensitivity"]
+    assert own.intervals["positive_predictive_value"] == found.metrics["precision"]
+    assert found.calibration_error_before.low is None
     assert found.data == "synthetic"
     assert sum(found.diagnosis_counts.values()) == len(rows)
     assert set(found.diagnoses) == {*predictor.manifest.taxonomy.labels, "macro"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DataError("broken")])
+def test_a_bar_ends_when_measuring_is_interrupted(
+    model: Path, config: Config, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr(findings, "estimate_subgroups", Mock(side_effect=error))
+    progress = Mock()
+    with pytest.raises(error if isinstance(error, type) else type(error)):
+        evaluate(model, "test", config, progress)
+    assert progress.begin.call_count == progress.end.call_count > 0
+    assert progress.method_calls[-1] == call.end()
 
 
 def test_the_worst_come_first_and_once_a_lesion(model: Path, config: Config) -> None:
@@ -161,7 +179,7 @@ def test_three_images_give_no_made_up_interval(ham_copy: Path, tmp_path: Path) -
     found = evaluate(model, "test", config, stress=True, html=tmp_path / "page.html", card=tmp_path / "card.md")
     assert found.images == 3
     for name, estimate in found.metrics.items():
-        assert estimate.low is not None or found.undefined[name]
+        assert estimate.low is not None or name in POINTS or found.undefined[name]
     assert {each.metrics["auroc"].value for each in found.subgroups} == {None}
 
 

@@ -11,7 +11,7 @@ from tests.engine.evaluation.sample import make_evaluation
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    return make_evaluation(120)
+    return make_evaluation(400)
 
 
 def test_bounds_are_read_with_their_aliases() -> None:

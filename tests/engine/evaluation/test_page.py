@@ -15,6 +15,7 @@ from lesion.engine.evaluation.page import CONTENTS, render_page
 from lesion.engine.evaluation.pictures import AGAINST, FOR, blend
 from lesion.engine.evaluation.words import name_path, of_hundred, show, show_number, show_share
 from lesion.evaluation import Difference, Evaluation
+from lesion.metrics import OF_CALIBRATION
 from lesion.records import NOTICE, Estimate
 from tests.browser import CHROMIUM, Browser, open_browser
 from tests.engine.evaluation.sample import make_bare, make_evaluation, make_pictures
@@ -76,6 +77,30 @@ def test_the_answer_comes_first_and_everything_else_is_there(page: str, evaluati
     assert -1 not in places, order[places.index(-1)]
     for name, estimate in evaluation.metrics.items():
         assert show(estimate, name).partition(" (")[0] in text
+
+
+def test_the_calibration_error_stands_beside_what_chance_explains(page: str, evaluation: Evaluation) -> None:
+    chance = evaluation.metrics["calibration_error_expected"]
+    text = Reader(page).text
+    assert f"by chance alone: {show_number(chance.low)} to {show_number(chance.high)}" in text
+    assert "With perfectly calibrated probabilities, chance alone would show" in text
+    old = {name: each for name, each in evaluation.metrics.items() if name not in OF_CALIBRATION}
+    assert "chance alone" not in Reader(render_page(replace(evaluation, metrics=old), {})).text
+
+
+def test_other_thresholds_have_intervals_where_they_are_recorded(evaluation: Evaluation) -> None:
+    (row, *_) = evaluation.operating_table
+    known = replace(row, intervals={"sensitivity": Estimate(0.777, 0.666, 0.888)})
+    text = Reader(render_page(replace(evaluation, operating_table=[known]), {})).text
+    assert "77.7 %66.6 to 88.8 %" in text
+    assert show_share(row.specificity) in text
+
+
+def test_a_subgroup_that_is_lower_than_the_rest_is_marked(evaluation: Evaluation) -> None:
+    group = replace(evaluation.subgroups[0], rest={"auroc": 0.987}, p_lower={"auroc": 0.01})
+    assert "lower: 0.987 elsewhere" in Reader(render_page(replace(evaluation, subgroups=[group]), {})).text
+    likely = replace(group, p_lower={"auroc": 0.2})
+    assert "elsewhere" not in Reader(render_page(replace(evaluation, subgroups=[likely]), {})).text
 
 
 def test_every_part_is_linked_and_headed_in_order(page: str) -> None:

@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lesion.engine.evaluation.subgroups import LEAST, TONE, estimate_subgroups, sort_values
+from lesion.engine.evaluation.words import is_lower
 from lesion.evaluation import Subgroup
 from tests.engine.evaluation.conftest import answer
 
@@ -51,6 +52,22 @@ def test_many_images_of_few_lesions_are_too_few() -> None:
     )
     (male,) = [each for each in found if each.group == "sex"]
     assert male.undefined["auroc"] == f"1 malignant lesion, at least {LEAST} expected"
+
+
+def test_a_subgroup_is_compared_with_all_other_images() -> None:
+    sexes = ["female", "male", "male"] * 100
+    truth = np.arange(300) % 2 == 0
+    found = np.where(np.array(sexes) == "female", np.arange(300) % 12 < 6, np.arange(300) % 100 != 0)
+    p = np.where(truth == found, 0.9, 0.1)
+    groups, _ = estimate_subgroups(answer(p, truth, sex=sexes), np.full((300, 32, 32, 3), BLANK, np.uint8))
+    female, male = (next(each for each in groups if each.value == value) for value in ("female", "male"))
+    right = (p >= 0.4) == truth
+    assert female.rest["sensitivity"] == pytest.approx(right[truth & (np.array(sexes) == "male")].mean())
+    assert is_lower(female, "sensitivity")
+    assert is_lower(female, "auroc")
+    assert not any(is_lower(male, name) for name in male.p_lower)
+    (tone,) = [each for each in groups if each.group == TONE]  # all images: there is no rest
+    assert tone.rest == tone.p_lower == {}
 
 
 def test_what_the_metadata_do_not_say_is_said() -> None:

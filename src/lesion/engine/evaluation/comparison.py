@@ -1,9 +1,9 @@
-"""How one model does less how another does, on the same images."""
+"""Two models on the same images: the difference of their figures."""
 
 from functools import partial
 from pathlib import Path
 
-import numpy.typing as npt
+import numpy as np
 
 from lesion import metrics
 from lesion.config.load import load_config
@@ -17,11 +17,16 @@ from lesion.files import ensure_folder, write_atomic
 from lesion.inference.predictor import Predictor
 from lesion.manifest import Manifest
 from lesion.progress import Progress, Silent
-from lesion.records import Estimate
 from lesion.run import run_of
 from lesion.suggest import lookup
 
 COMPARED = ("auroc", "average_precision", "sensitivity", "specificity", "calibration_error", "brier")
+BOOTSTRAP = "lesion bootstrap"
+METHODS = {
+    "sensitivity": "Newcombe, lesion bootstrap",
+    "specificity": "Newcombe, lesion bootstrap",
+    "calibration_error": "not tested: biased",
+}
 
 
 def compare_models(
@@ -71,23 +76,33 @@ def find_differences(a: SplitAnswers, b: SplitAnswers) -> list[Difference]:
     """Figures of `a`, of `b`, and their paired difference: AUROC also by lesion, with DeLong's test."""
     truth, lesions = a.truth, a.lesions
     measure_a, measure_b = (partial(metrics.measure, each.malignant, truth, each.manifest.threshold) for each in (a, b))
-    of_a, of_b = (metrics.estimate_figures(each, lesions) for each in (measure_a, measure_b))
-    paired = metrics.compare(measure_a, measure_b, lesions)
-    return [
-        *(Difference(name, of_a[name], of_b[name], paired[name].difference, paired[name].p, "lesion bootstrap")
-          for name in COMPARED),
-        _compare_lesions(a, b),
-    ]  # fmt: skip
+    pairs = {"auroc": metrics.count_pairs(truth, lesions)}
+    sides = zip((a, b), (measure_a, measure_b), strict=True)
+    of_a, of_b = (
+        metrics.estimate_figures(
+            measure, lesions, trials=metrics.count_trials(each.predicted, truth, lesions), pairs=pairs
+        )
+        for each, measure in sides
+    )
+    same = np.array_equal(a.malignant, b.malignant) and a.manifest.threshold == b.manifest.threshold
+    shares = {
+        "sensitivity": metrics.count_lesions(lesions, truth),
+        "specificity": metrics.count_lesions(lesions, ~truth),
+    }
+    paired = metrics.compare(measure_a, measure_b, lesions, trials=shares, pairs=pairs, same=same)
+    of_images = [
+        Difference(name, of_a[name], of_b[name], paired[name].difference, paired[name].p, METHODS.get(name, BOOTSTRAP))
+        for name in COMPARED
+    ]
+    return [*of_images, _compare_lesions(a, b)]
 
 
 def _compare_lesions(a: SplitAnswers, b: SplitAnswers) -> Difference:
     (p, truth, lesions), (q, _, _) = (metrics.pool(each.malignant, each.truth, each.lesions) for each in (a, b))
 
-    def estimate(scores: npt.ArrayLike) -> Estimate:
-        return metrics.estimate_figures(lambda w: {"auroc": metrics.auroc(scores, truth, w)}, lesions)["auroc"]
-
+    of_a, of_b = (metrics.estimate_auroc(scores, truth, lesions) for scores in (p, q))
     found = metrics.delong(p, q, truth)
-    return Difference("lesion.auroc", estimate(p), estimate(q), found.difference, found.p, "DeLong")
+    return Difference("lesion.auroc", of_a, of_b, found.difference, found.p, "DeLong")
 
 
 def _require_same(a: Path, b: Path, ours: Manifest, theirs: Manifest) -> None:

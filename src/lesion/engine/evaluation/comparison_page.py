@@ -15,6 +15,7 @@ from lesion.engine.evaluation.style import STYLE
 from lesion.engine.evaluation.words import INTERVALS, SPLITS, name_path, show, show_chance
 from lesion.escape import to_html
 from lesion.evaluation import ComparisonReport, Difference
+from lesion.metrics.reasons import POINTS
 from lesion.page import render_shell
 from lesion.records import NOTICE
 
@@ -51,7 +52,8 @@ def tell_differences(report: ComparisonReport) -> list[str]:
         ]
         if better:
             told.append(f"{name} is better in {'; '.join(better)} (A less B).")
-    open_ = [name_path(each.figure) for each in report.differences if find_better(each) is None]
+    tested = [each for each in report.differences if each.figure not in POINTS]
+    open_ = [name_path(each.figure) for each in tested if find_better(each) is None]
     if open_:
         told.append(f"These images do not tell which of the two is better in {', '.join(open_)}.")
     share = report.flipped / report.images
@@ -80,7 +82,8 @@ def _draw_differences(report: ComparisonReport) -> str:
         )  # fmt: skip
     note = (
         "Differences are paired: both models are measured on the same resampled lesions. The p-value says how often so "
-        "large a difference would come by chance, were there none. "
+        "large a difference would come by chance, were there none. The calibration error is biased by chance, so its "
+        "difference has neither interval nor p-value. "
         f"{INTERVALS}."
     )
     table = draw_table("Figures of both", ["figure", drawn, "#A", "#B", "#p-value", "method"], rows)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, fields
 
 from lesion.errors import CheckFailed, ConfigError
 from lesion.evaluation import Evaluation, Referral
-from lesion.metrics import measure
+from lesion.metrics import OF_CALIBRATION, measure
 from lesion.records import Estimate
 from lesion.suggest import lookup
 
-FIGURES = tuple(measure([0.0, 1.0], [False, True], 0.5))
+FIGURES = (*measure([0.0, 1.0], [False, True], 0.5), *OF_CALIBRATION)
 OF_REFERRAL = tuple(field.name for field in fields(Referral) if field.type is Estimate)
 NAMES = (*FIGURES, *(f"lesion.{name}" for name in FIGURES), *(f"referral.{name}" for name in OF_REFERRAL))
 ALIASES = {"ece": "calibration_error", "auprc": "average_precision", "recall": "sensitivity"}

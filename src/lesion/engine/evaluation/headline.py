@@ -1,5 +1,7 @@
 """The head of the page: what was tested and what came out, in words that need no statistics."""
 
+from collections.abc import Mapping
+
 from lesion.engine.evaluation.charts import draw_thousand
 from lesion.engine.evaluation.markup import to_paragraph
 from lesion.engine.evaluation.words import SPLITS, of_hundred, show_number, show_rule
@@ -69,7 +71,7 @@ def _draw_tiles(evaluation: Evaluation) -> str:
             "images are referred to a person, with a reason.",
             why.get("referral.referred"),
         ),
-        _draw_tile(images["calibration_error"], error, why.get("calibration_error"), hundred=False),
+        _draw_error(images, error, why.get("calibration_error")),
     ]
     return f'<ul class="tiles">{"".join(tiles)}</ul>'
 
@@ -82,6 +84,15 @@ def _draw_tile(estimate: Estimate, words: str, reason: str | None, hundred: bool
     known = estimate.low is not None and estimate.high is not None
     between = f"95 % interval: {write(estimate.low or 0)} to {write(estimate.high or 0)}" if known else "no interval"
     return f"<li><b>{write(estimate.value)}{unit}</b>{to_html(words)}<span>{between}</span></li>"
+
+
+def _draw_error(figures: Mapping[str, Estimate], words: str, reason: str | None) -> str:
+    """The calibration error beside what chance explains of it."""
+    error, chance = figures["calibration_error"], figures.get("calibration_error_expected")
+    if error.value is None or chance is None or chance.value is None:
+        return _draw_tile(error, words, reason, hundred=False)
+    told = f"by chance alone: {show_number(chance.low)} to {show_number(chance.high)}"
+    return f"<li><b>{show_number(error.value)}</b>{to_html(words)}<span>{told}</span></li>"
 
 
 def _draw_thousand(evaluation: Evaluation) -> str:

@@ -6,9 +6,11 @@ from lesion.chart import Frame
 from lesion.engine.evaluation.charts import WIDE, Line, choose_scale, draw_curves, draw_interval, is_drawable
 from lesion.engine.evaluation.markup import draw_figure, draw_section, draw_table, stack, to_paragraph
 from lesion.engine.evaluation.words import (
+    CORRECTED,
     MEAN,
     PROXY,
     VALUES,
+    is_lower,
     is_proxy,
     name_diagnosis,
     name_figure,
@@ -54,7 +56,8 @@ def draw_subgroups(evaluation: Evaluation) -> str:
     scale = choose_scale([each.metrics["auroc"] for each in evaluation.subgroups], overall)
     note = (
         "Dots are AUROCs, lines their 95 % intervals, the dashed line all images together. Small groups have wide "
-        "intervals: one that does not reach the dashed line is worth a closer look, one that does proves nothing."
+        "intervals. A figure is marked “lower” where it is lower than over all other images. "
+        f"{CORRECTED}"
     )
     parts = []
     for group in groups:
@@ -132,7 +135,9 @@ def _tell_figures(group: Subgroup) -> list[str]:
         reason = group.undefined.get(name, "")
         why = "" if reason in told else f'<small class="why">{to_html(reason)}</small>'
         told.add(reason)
-        cells.append(stack(group.metrics[name], name) + why)
+        rest = Estimate(group.rest.get(name), None, None)
+        lower = f"<small>lower: {show(rest, name, alone=True)} elsewhere</small>" if is_lower(group, name) else ""
+        cells.append(stack(group.metrics[name], name) + why + lower)
     return cells
 
 

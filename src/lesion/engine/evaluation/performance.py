@@ -14,10 +14,21 @@ from lesion.engine.evaluation.charts import (
     is_drawable,
 )
 from lesion.engine.evaluation.markup import draw_figure, draw_section, draw_table, stack, to_paragraph
-from lesion.engine.evaluation.words import FIGURES, name_figure, name_path, show, show_chance, show_number, show_share
+from lesion.engine.evaluation.words import (
+    FIGURES,
+    name_figure,
+    name_path,
+    show,
+    show_chance,
+    show_chance_error,
+    show_number,
+    show_share,
+)
 from lesion.escape import to_html
 from lesion.evaluation import Bin, Evaluation
-from lesion.records import Curve
+from lesion.records import Curve, Estimate
+
+OF_ROW = ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value")
 
 
 def draw_figures(evaluation: Evaluation) -> str:
@@ -60,7 +71,8 @@ def draw_ranking(evaluation: Evaluation) -> str:
 
 def draw_calibration(evaluation: Evaluation) -> str:
     """Reliability before and after the temperature."""
-    before, after = show(evaluation.calibration_error_before), show(evaluation.metrics["calibration_error"])
+    error = "calibration_error"
+    before, after = show(evaluation.calibration_error_before, error), show(evaluation.metrics[error], error)
     temperature = show_number(evaluation.temperature)
     charts = [
         draw_figure(
@@ -82,6 +94,7 @@ def draw_calibration(evaluation: Evaluation) -> str:
     )  # fmt: skip
     return draw_section(
         "calibration", "Do the probabilities mean what they say?", to_paragraph(note),
+        to_paragraph(show_chance_error(evaluation)),
         f'<div class="pair">{"".join(charts)}</div>',
         f"<details><summary>The diagram in numbers</summary>{table}</details>",
     )  # fmt: skip
@@ -140,14 +153,19 @@ def _draw_thresholds(evaluation: Evaluation) -> str:
     rows, chosen = [], None
     for index, row in enumerate(evaluation.operating_table):
         chosen = index if row.chosen else chosen
-        shares = (row.sensitivity, row.specificity, row.positive_predictive_value, row.negative_predictive_value)
+        shares = {name: getattr(row, name) for name in OF_ROW}
         own = "<small>the model’s own</small>" if row.chosen else ""
-        rows.append([f"{show_number(row.threshold)}{own}", *map(show_share, (*shares, row.flagged))])
+        told = [_stack_share(row.intervals.get(name), value) for name, value in shares.items()]
+        rows.append([f"{show_number(row.threshold)}{own}", *told, show_share(row.flagged)])
     head = ["threshold", "#sensitivity", "#specificity", "#PPV", "#NPV", "#called malignant"]
     note = (
         "PPV: share of alarms that are right. NPV: share of the others that are benign. Both hold for this split only."
     )
     return draw_table("Other thresholds, over images", head, rows, chosen) + to_paragraph(note, "soft") if rows else ""
+
+
+def _stack_share(estimate: Estimate | None, value: float | None) -> str:
+    return show_share(value) if estimate is None else stack(estimate, "sensitivity")
 
 
 def _draw_net_benefit(evaluation: Evaluation) -> str:

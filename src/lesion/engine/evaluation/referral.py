@@ -9,7 +9,7 @@ from lesion.evaluation import Referral
 from lesion.inference.decide import Floats
 from lesion.metrics import confusion, estimate_figures, estimate_risk_coverage, rates
 from lesion.metrics.bootstrap import count_lesions
-from lesion.metrics.reasons import TOO_FEW
+from lesion.metrics.reasons import explain_interval
 from lesion.metrics.samples import divide
 
 EDGE = 1e-9  # of probabilities, so that the log-odds of the most certain ones stay finite
@@ -45,12 +45,12 @@ def estimate_referral(answers: SplitAnswers) -> tuple[Referral, dict[str, str]]:
     )
     risk = estimate_risk_coverage(measure_certainty(p, answers.manifest.threshold), predicted != truth, lesions)
     why = {
-        f"referral.{name}": TOO_FEW if each.any() else reason
+        f"referral.{name}": explain_interval(count_lesions(lesions, each)) if each.any() else reason
         for name, (each, reason) in of.items()
         if found[name].low is None
     }
     if risk.area.low is None:
-        why["referral.area"] = TOO_FEW
+        why["referral.area"] = explain_interval(len(set(lesions)))
     flags = Counter(flag for each in answers.predictions for flag in each.flags)
     return Referral(
         sets.coverage, **found, flags=dict(flags.most_common()), risk_coverage=risk.curve, area=risk.area

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 
 from lesion.engine.evaluation.markdown import draw_list, draw_table, to_markdown
 from lesion.engine.evaluation.words import (
+    CORRECTED,
     INTERVALS,
     MEAN,
     PROXY,
     SPLITS,
     VALUES,
+    is_lower,
     is_proxy,
     name_diagnosis,
     name_figure,
@@ -16,6 +18,7 @@ from lesion.engine.evaluation.words import (
     name_group,
     name_path,
     show,
+    show_chance_error,
     show_number,
     show_round,
     show_share,
@@ -50,8 +53,8 @@ def draw_results(evaluation: Evaluation) -> str:
             ["truth", "called malignant", "called benign"],
             [["malignant", f"{cells['tp']:,}", f"{cells['fn']:,}"], ["benign", f"{cells['fp']:,}", f"{cells['tn']:,}"]],
         ),
-        "Calibration": f"Calibration error {show(e.calibration_error_before)} before the temperature, "
-        f"{show(e.metrics['calibration_error'])} as shipped.",
+        "Calibration": f"Calibration error {show(e.calibration_error_before, 'calibration_error')} before the "
+        f"temperature, {show(e.metrics['calibration_error'], 'calibration_error')} as shipped. {show_chance_error(e)}",
         "Referral": _draw_referral(e),
         "Diagnoses": _draw_diagnoses(e),
         "Subgroups": _draw_subgroups(e.subgroups),
@@ -65,21 +68,25 @@ def draw_results(evaluation: Evaluation) -> str:
 
 
 def list_weaknesses(evaluation: Evaluation) -> list[str]:
-    """Where the record says that the model does worse than on the whole split, and what it misses.
+    """Where the record says that the model does worse than elsewhere, and what it misses.
 
-    A subgroup or a change of the pictures counts when its whole interval lies below.
+    A subgroup counts when it is lower than all other images, corrected for the number of comparisons; a change of the
+    pictures when its whole interval lies below.
     """
     items = []
     for name in OF_SUBGROUPS[:3]:
-        overall = evaluation.metrics[name]
         worse = [
-            to_markdown(f"{each.group} {VALUES.get(each.value, each.value)} {show(each.metrics[name], name)}")
+            to_markdown(
+                f"{each.group} {VALUES.get(each.value, each.value)} {show(each.metrics[name], name)} against "
+                f"{show(Estimate(each.rest[name], None, None), name, alone=True)}"
+            )
             for each in evaluation.subgroups
-            if _is_below(each.metrics[name], overall.value)
+            if is_lower(each, name)
         ]
         if worse:
-            told = f"{show(overall, name)} over all images, is lower for {'; '.join(worse)}."
-            items.append(f"**{name_figure(name)}**, {told}")
+            items.append(
+                f"**{name_figure(name)}** is lower than in all other images for {'; '.join(worse)}. {CORRECTED}"
+            )
     changes = [
         f"{to_markdown(each.name)} ({to_markdown(each.level)}) by {show(each.auroc_change)}"
         for each in evaluation.stress

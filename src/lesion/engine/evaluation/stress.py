@@ -12,8 +12,7 @@ from lesion.engine.evaluation.changes import BANK, OF_PHOTO, OF_PIXELS
 from lesion.evaluation import Stress
 from lesion.inference.decide import Floats
 from lesion.inference.predictor import Answers, Pixels, Predictor
-from lesion.metrics import auroc, estimate_figures
-from lesion.metrics.bootstrap import count_lesions
+from lesion.metrics import auroc, count_pairs, estimate_figures
 from lesion.metrics.samples import divide
 from lesion.progress import Progress, track
 
@@ -53,8 +52,8 @@ def compare_changed(plain: SplitAnswers, changed: Changed) -> list[Stress]:
         return figures
 
     trials = {f"flipped {key}": len(set(lesions)) for key in changed}
-    trials |= {f"auroc {key}": min(count_lesions(lesions, truth), count_lesions(lesions, ~truth)) for key in changed}
-    found = estimate_figures(measure, lesions, trials=trials)
+    pairs = {f"auroc {key}": count_pairs(truth, lesions) for key in changed}
+    found = estimate_figures(measure, lesions, trials=trials, pairs=pairs)
     return [
         Stress(
             *key,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from lesion.inference.decide import Floats
 from lesion.inference.predictor import Pixels
 from lesion.metrics import auroc, confusion, estimate_figures, rates
 from lesion.metrics.bootstrap import count_lesions
-from lesion.metrics.reasons import TOO_FEW
+from lesion.metrics.contrast import correct, p_of_lower_auroc, p_of_lower_share
+from lesion.metrics.reasons import explain_interval
 from lesion.metrics.samples import divide
 from lesion.records import Estimate
 
@@ -24,15 +26,37 @@ TONE = "skin tone (proxy)"
 
 def estimate_subgroups(answers: SplitAnswers, pixels: Pixels) -> tuple[list[Subgroup], dict[str, str]]:
     """Figures of every subgroup, and for what nothing is known of the images ("subgroups.sex" → why)."""
-    found, why = [], {}
+    found: list[Subgroup] = []
+    why: dict[str, str] = {}
+    insides: list[Bools] = []
     for group, values in find_groups(answers.rows, pixels).items():
         if set(values) == {UNKNOWN}:
             where = "its rim shows no skin" if group == TONE else "the metadata say nothing of it"
             why[f"subgroups.{group}"] = f"unknown for every image: {where}"
             continue
         chosen = np.asarray(values)
-        found += [_estimate(answers, group, value, chosen == value) for value in sort_values(values)]
-    return found, why
+        for value in sort_values(values):
+            found.append(_estimate(answers, group, value, chosen == value))
+            insides.append(chosen == value)
+    return compare_with_rest(answers, found, insides), why
+
+
+def compare_with_rest(answers: SplitAnswers, subgroups: Sequence[Subgroup], insides: Sequence[Bools]) -> list[Subgroup]:
+    """The `subgroups`, whose images the (n,) `insides` mark, with how likely each is not lower than the rest.
+
+    A figure is compared where both sides have LEAST lesions of each class that it is of; all p-values are corrected
+    together.
+    """
+    rests = [_compare(answers, inside) for inside in insides]
+    names = [(k, name) for k, rest in enumerate(rests) for name in rest]
+    p_values = correct([rests[k][name][1] for k, name in names])
+    lower: list[dict[str, float]] = [{} for _ in rests]
+    for (k, name), p_value in zip(names, p_values, strict=True):
+        lower[k][name] = p_value
+    return [
+        replace(one, rest={name: value for name, (value, _) in rest.items()}, p_lower=p_lower)
+        for one, rest, p_lower in zip(subgroups, rests, lower, strict=True)
+    ]
 
 
 def find_groups(rows: Sequence[Row], pixels: Pixels) -> dict[str, list[str]]:
@@ -74,15 +98,37 @@ def _estimate(answers: SplitAnswers, group: str, value: str, inside: Bools) -> S
         }
 
     all_lesions = len(set(lesions))
-    trials = {"auroc": min(malignant, benign), "sensitivity": malignant, "specificity": benign, "referred": all_lesions}
+    trials, pairs = (
+        {"sensitivity": malignant, "specificity": benign, "referred": all_lesions},
+        {"auroc": min(malignant, benign)},
+    )
     few = _find_few(malignant, benign, all_lesions)
-    metrics = {name: Estimate(None, None, None) for name in trials}
-    if few.keys() < trials.keys():
-        metrics |= {
-            name: each for name, each in estimate_figures(measure, lesions, trials=trials).items() if name not in few
-        }
-    few |= {name: TOO_FEW for name, each in metrics.items() if each.low is None and name not in few}
+    metrics = {name: Estimate(None, None, None) for name in (*pairs, *trials)}
+    if few.keys() < metrics.keys():
+        estimates = estimate_figures(measure, lesions, trials=trials, pairs=pairs)
+        metrics |= {name: each for name, each in estimates.items() if name not in few}
+    few |= {
+        name: explain_interval(all_lesions) for name, each in metrics.items() if each.low is None and name not in few
+    }
     return Subgroup(group, value, len(some.rows), all_lesions, int(truth.sum()), metrics, few)
+
+
+def _compare(answers: SplitAnswers, inside: Bools) -> dict[str, tuple[float, float]]:
+    """Figure → its value over the other images, and the p-value of being lower inside."""
+    p, truth, predicted, lesions = answers.malignant, answers.truth, answers.predicted, np.asarray(answers.lesions)
+    enough = {
+        positive: all(count_lesions(answers.lesions, side & (truth == positive)) >= LEAST for side in (inside, ~inside))
+        for positive in (True, False)
+    }
+    found = {}
+    if all(enough.values()):
+        found["auroc"] = float(auroc(p[~inside], truth[~inside])[0]), p_of_lower_auroc(p, truth, inside, lesions)
+    for name, positive in (("sensitivity", True), ("specificity", False)):
+        if enough[positive]:
+            of = truth == positive
+            right = predicted[of] == positive
+            found[name] = float(right[~inside[of]].mean()), p_of_lower_share(right, inside[of], lesions[of])
+    return {name: (value, p_value) for name, (value, p_value) in found.items() if p_value is not None}
 
 
 def _find_few(malignant: int, benign: int, lesions: int) -> dict[str, str]:

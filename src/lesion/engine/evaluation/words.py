@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from lesion.evaluation import Evaluation, Subgroup
+from lesion.metrics.reasons import POINTS
 from lesion.records import Estimate
 from lesion.taxonomy import DIAGNOSES
 
@@ -25,7 +27,20 @@ FIGURES = {
     "diagnoses": ("Diagnoses", ""),
     "brier": ("Brier score", "mean squared error of the probability; lower is better"),
     "log_loss": ("Log loss", "mean surprise at the truth, in nats; lower is better"),
-    "calibration_error": ("Calibration error (ECE)", "mean distance of probability and frequency; lower is better"),
+    "calibration_error": (
+        "Calibration error (ECE)",
+        "mean distance of probability and frequency, chance included; no interval holds for it",
+    ),
+    "calibration_error_expected": (
+        "ECE by chance",
+        "what these probabilities would show if they were perfectly calibrated: mean and 95 % range",
+    ),
+    "calibration_error_excess": ("ECE beyond chance", "the calibration error less its mean by chance; 0 is best"),
+    "calibration_slope": ("Calibration slope", "1 is best; below 1 the probabilities are too extreme"),
+    "calibration_intercept": (
+        "Calibration intercept",
+        "0 is best; above 0 the probabilities are too low on average (in log-odds)",
+    ),
     "roc": ("ROC curve", ""),
     "precision_recall": ("Precision-recall curve", ""),
     "referred": ("Referred", "share of images that are referred to a person"),
@@ -68,7 +83,15 @@ SPLITS = {
     "train": "The model was trained on these very images: the figures say nothing about new ones.",
 }
 MEAN = "macro"
-INTERVALS = "95 % intervals from a bootstrap over lesions: all images of a lesion are drawn together"
+INTERVALS = (
+    "95 % intervals from a bootstrap over lesions: all images of a lesion are drawn together; of shares Wilson's, for "
+    "as many trials as their variance is worth"
+)
+WEAK = 0.05  # corrected p-value of a subgroup, below which it is named
+CORRECTED = (
+    f"The chance that any of the comparisons names a subgroup that is no worse is at most {100 * WEAK:g} % (Holm). A "
+    "subgroup can be lower because its lesions are harder to judge."
+)
 PROXY = (
     "Skin tone is a proxy here: it is computed from the colours of the picture, which light and camera change, too. It "
     "is not the skin type of the patient."
@@ -118,11 +141,38 @@ def to_words(name: str) -> str:
     return (name[:1].upper() + name[1:]).replace("_", " ")
 
 
-def show(estimate: Estimate, name: str = "") -> str:
-    """A figure with its interval, as a percentage where `name` is a share; "–" without a value."""
+def is_lower(group: Subgroup, figure: str) -> bool:
+    """Whether a subgroup is lower than all other images, by its corrected p-value."""
+    return group.p_lower.get(figure, 1.0) < WEAK
+
+
+def show_chance_error(evaluation: Evaluation) -> str:
+    """What of the calibration error chance explains, with slope and intercept, in sentences; empty if unknown."""
+    metrics = evaluation.metrics
+    chance = metrics.get("calibration_error_expected")
+    if chance is None or chance.value is None:
+        return ""
+    shape = ", ".join(
+        f"{title} {show(metrics[name])}"
+        for name, title in (("calibration_slope", "Slope"), ("calibration_intercept", "intercept"))
+        if name in metrics
+    )
+    return (
+        f"With perfectly calibrated probabilities, chance alone would show {show_number(chance.value)} on average, "
+        f"{show_number(chance.low)} to {show_number(chance.high)} in 95 % of the cases. {shape}."
+    )
+
+
+def show(estimate: Estimate, name: str = "", alone: bool = False) -> str:
+    """A figure with its interval, as a percentage where `name` is a share; "–" without a value.
+
+    A figure that never has an interval, or that is to be shown `alone`, is its value.
+    """
     if estimate.value is None:
         return "–"
     write = show_share if name in SHARES else show_number
+    if alone or (name in POINTS and estimate.low is None):
+        return write(estimate.value)
     if estimate.low is None or estimate.high is None:
         return f"{write(estimate.value)} (no interval)"
     low, high = write(estimate.low), write(estimate.high)
