@@ -23,9 +23,9 @@ def test_the_newest_run_is_verified_when_none_is_named(tiny_run: Path, cli: Cli)
     assert cli("export", "--verify", "--runs", tiny_run).code == 0
 
 
-def test_two_hundred_single_bit_flips_are_refused(tiny: Path, cli: Cli) -> None:
+def test_single_bit_flips_are_refused(tiny: Path, cli: Cli) -> None:
     content, random_ = tiny.read_bytes(), random.Random(0)
-    for _ in range(200):
+    for _ in range(30):
         mutant = bytearray(content)
         mutant[random_.randrange(len(content))] ^= 1 << random_.randrange(8)
         tiny.write_bytes(mutant)

@@ -79,13 +79,13 @@ def test_one_image_alone_keeps_its_own_error(folder: Path, predict: Any) -> None
 def test_a_model_that_hangs_on_some_images_ends_with_an_error(
     words: list[str], folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "LIMIT_S", 5.0)
+    monkeypatch.setattr(session, "LIMIT_S", 2.0)
     monkeypatch.setattr(session, "IMAGE_S", 0.0)
     artifact = loop_for_ever(on_all=False)
     Path("hangs.onnx").write_bytes(Artifact.pack(artifact.graph, artifact.manifest)[1])
     outcome = cli("predict", "--model", "hangs.onnx", "--batch", 2, *words)
     assert outcome.code == 1
-    assert "error: the model did not answer within 5 s\nhint: do not use it: it may never answer\n" in outcome.err
+    assert "error: the model did not answer within 2 s\nhint: do not use it: it may never answer\n" in outcome.err
     assert outcome.out == ""
 
 

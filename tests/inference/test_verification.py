@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from lesion.inference import trial
 from lesion.inference.verification import verify
 from lesion.manifest import FORMAT, SelfTest
 from tests.conftest import GOLDEN
-from tests.inference.hostile import fill_memory, loop_for_ever, refuse_to_start
+from tests.inference.hostile import fill_memory, loop_for_ever
 
 TINY = Artifact.read(GOLDEN / "tiny.onnx")
 
@@ -67,13 +66,10 @@ def test_operators_from_the_future_are_refused(tiny: Path) -> None:
         verify(tiny)
 
 
-@pytest.mark.parametrize("make", [loop_for_ever, refuse_to_start], ids=["loops", "never starts"])
-def test_a_model_without_an_answer_is_given_up(
-    make: Callable[[], Artifact], tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trial, "LIMIT_S", 4.0)
-    with pytest.raises(CheckFailed, match="did not end its self-test within 4 s"):
-        verify(write(tiny, make()))
+def test_a_model_without_an_answer_is_given_up(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "LIMIT_S", 2.0)
+    with pytest.raises(CheckFailed, match="did not end its self-test within 2 s"):
+        verify(write(tiny, loop_for_ever()))
 
 
 def test_a_model_that_needs_more_memory_than_there_is_fails(tiny: Path) -> None:

@@ -50,11 +50,11 @@ def test_normalisation_is_that_of_torchvision() -> None:
     torch.testing.assert_close(Normalize()(pixels), expected)
 
 
-def test_every_variant_of_efficientnet_can_be_named() -> None:
+def test_variants_of_efficientnet_can_be_named() -> None:
     from lesion.models.transfer import build_efficientnet
 
     with torch.device("meta"):
-        for i in range(8):
+        for i in (0, 1, 7):
             net = build_efficientnet(ModelConfig(tier="efficientnet", variant=f"b{i}"), 7)
             assert 3.9e6 < count_parameters(net) < 66e6
 
