@@ -150,6 +150,17 @@ def is_writable(folder: Path) -> bool:
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
 
 
+def expand_home(text: str) -> str:
+    """Return `text` with a leading `~` or `~USER` replaced by the home folder, as a shell does.
+
+    Raises ValueError when this user has no home. The `~` before a name that no user has stays.
+    """
+    found = os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises for a file called ~name
+    if re.match(r"~([/\\]|$)", found):
+        raise ValueError(f"this user has no home folder to put in place of ~ in {text!r}; write the whole path")
+    return found
+
+
 def cache_folder() -> Path:
     """Where copies of what lies elsewhere are kept: $XDG_CACHE_HOME/lesion, else ~/.cache/lesion.
 
