@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import IO, BinaryIO
 
-from lesion.errors import OutputError
+from lesion.errors import OutputError, brief
 
 log = logging.getLogger(__name__)
 # Errors of a full disk, a used-up quota and a file that must not grow.
@@ -148,6 +148,19 @@ def ensure_folder(path: Path) -> Path:
 def is_writable(folder: Path) -> bool:
     """Whether `folder` is meant to be written to; a root user, whom nothing stops, is held to the mode bits, too."""
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for a block, removed afterwards; OutputError when there is no place for one."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="lesion-")
+    except OSError as error:  # FileNotFoundError, too: none of the usual places can be written
+        raise OutputError(
+            f"no folder for temporary files: {brief(error)}", hint="set TMPDIR to a folder that you may write to"
+        ) from error
+    with made as name:
+        yield Path(name)
 
 
 def expand_home(text: str) -> str:

@@ -48,8 +48,8 @@ class Custody:
         Those that are started here run `lesion train` with `options`.
         """
         strategy = make_trainer(self.config, Path(), [], [], enable_checkpointing=False).strategy
-        with worker_command(to_yaml(self.config), *options) as command:
-            self.ranks = gather(strategy, command)
+        with ExitStack() as command:  # no temporary file for a training on one device
+            self.ranks = gather(strategy, lambda: command.enter_context(worker_command(to_yaml(self.config), *options)))
         self._stack.callback(self.ranks.close)
         return self.ranks
 

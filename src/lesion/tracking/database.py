@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from lesion.errors import ConfigError, LesionError, NotFoundError, OutputError, RemoteError, StoreError, brief
 from lesion.extras import need
-from lesion.files import is_writable
+from lesion.files import expand_home, is_writable
 from lesion.redaction import redact
 from lesion.tracking.tables import METADATA, VERSION, schema
 
@@ -41,11 +41,11 @@ def store_url(store: str | None, runs: Path) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not url.database or url.database == ":memory:":
         raise _unusable(store)
-    return url
+    return url.set(database=expand_home(url.database))
 
 
 def show_url(url: URL) -> str:
-    """The URL without user and password; of SQLite the file alone."""
+    """The URL without its password; of SQLite the file alone."""
     return url.database or "" if is_sqlite(url) else str(redact(url.render_as_string(hide_password=False)))
 
 

@@ -33,7 +33,7 @@ def audit(
     from lesion.data.split import processed_folder
     from lesion.files import ensure_folder, write_atomic
 
-    data = merge(overrides, config, env=env).data
+    data = merge(overrides, config, env=env, command="data audit").data
     root, processed = Path(data.root), processed_folder(data)
     if html:
         ensure_folder(html.parent)
