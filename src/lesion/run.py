@@ -53,6 +53,10 @@ class Run:
         """The last `eval` of `split`."""
         return self.path / f"eval-{split}.json"
 
+    def summary(self, split: str) -> Path:
+        """The ten figures of that report that a pipeline compares."""
+        return self.path / f"metrics-{split}.json"
+
     def answers(self, split: str) -> Path:
         """Its answer for every image."""
         return self.path / f"eval-{split}.csv"

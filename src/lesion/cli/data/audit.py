@@ -28,7 +28,7 @@ def audit(
     from lesion.cli.settings import merge
     from lesion.data.audit import choose_for_quarantine, examine, judge, require_clean
     from lesion.data.audit_page import render_page
-    from lesion.data.quarantine import add_to_quarantine
+    from lesion.data.quarantine import add_to_quarantine, ensure_quarantine
     from lesion.data.quarantine import restore as empty_quarantine
     from lesion.data.split import processed_folder
     from lesion.files import ensure_folder, write_atomic
@@ -43,6 +43,7 @@ def audit(
     report = judge(examination)
     if fix:
         add_to_quarantine(processed, choose_for_quarantine(report))
+        ensure_quarantine(processed)
         report = judge(examination)
     show(report, as_json)
     if html:
