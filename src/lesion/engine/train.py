@@ -75,7 +75,7 @@ def train(config: Config, progress: Progress | None = None, resume: Run | None =
             if keeper.best_epoch is None:
                 raise ConfigError(
                     f"trainer.max_minutes: {config.trainer.max_minutes} minutes were over before the first epoch was",
-                    hint="start a new run that may take longer",
+                    hint="start a new run with more of them, or without: trainer.max_minutes=null",
                 )
             best = run.path / keeper.name(keeper.best_epoch)
             exported = ranks.broadcast(finish(run, best, tracking, show) if ranks.first else None)

@@ -106,7 +106,9 @@ def _open_sqlite(url: URL, mode: Mode) -> Engine:
     flags = "mode=rw"
     if not (is_writable(path) and is_writable(path.parent)):
         if mode != "read":
-            raise OutputError(f"the store {path} is read-only", hint="change its permissions, or set tracking.store")
+            raise OutputError(
+                f"the store {path} is read-only", hint="change its permissions, or name another with tracking.store"
+            )
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
             raise StoreError(
@@ -145,10 +147,13 @@ def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}", hint="choose another") from error
+        raise OutputError(
+            f"cannot make the folder {path.parent}: {error.strerror}", hint="name another with tracking.store"
+        ) from error
     if not is_writable(path.parent):
         raise OutputError(
-            f"cannot make the store {path}: its folder is read-only", hint="change its permissions, or set runs"
+            f"cannot make the store {path}: its folder is read-only",
+            hint="change its permissions, or name another folder with runs=FOLDER",
         )
     end = monotonic() + TIMEOUT
     with closing(_connect(path, "mode=rwc")) as connection:

@@ -61,7 +61,7 @@ def read_detail(store: Store, entry: RunEntry) -> RunDetail:
             return keep_sound(store, table, found)
 
         text = connection.scalar(select(runs.c.config).where(runs.c.id == entry.id))
-        config = json.loads(text) if is_json(text) else None
+        config = json.loads(str(text)) if is_json(text) else None
         return RunDetail(
             entry=entry,
             intervals={row.name: Estimate(row.value, row.low, row.high) for row in of(figures, figures.c.name)},

@@ -175,8 +175,11 @@ class Registry:
         One that was put elsewhere is fetched into the cache, which raises what `Depot.fetch` does.
         """
         if not re.fullmatch("[0-9a-f]{64}", version.sha256):
-            raise ArtifactError(f"{version.reference} has no SHA-256 but {version.sha256!r}", hint="register it again")
-        path, again = self._path(version.sha256), f"register the file again under the name {version.name!r}"
+            raise ArtifactError(
+                f"{version.reference} has no SHA-256 but {version.sha256!r}",
+                hint=f"lesion models register FILE --name {version.name}",
+            )
+        path, again = self._path(version.sha256), f"lesion models register FILE --name {version.name}"
         is_there = path.is_file()
         if is_there and digest(path)[0] == version.sha256:
             return path

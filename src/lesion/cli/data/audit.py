@@ -26,10 +26,9 @@ def audit(
     from lesion.cli.bars import Bars
     from lesion.cli.render import show
     from lesion.cli.settings import merge
+    from lesion.data import quarantine
     from lesion.data.audit import choose_for_quarantine, examine, judge, require_clean
     from lesion.data.audit_page import render_page
-    from lesion.data.quarantine import add_to_quarantine, ensure_quarantine
-    from lesion.data.quarantine import restore as empty_quarantine
     from lesion.data.split import processed_folder
     from lesion.files import ensure_folder, write_atomic
 
@@ -38,12 +37,12 @@ def audit(
     if html:
         ensure_folder(html.parent)
     if restore:
-        empty_quarantine(processed)
+        quarantine.restore(processed)
     examination = examine(root, processed, data.workers, Bars())
     report = judge(examination)
     if fix:
-        add_to_quarantine(processed, choose_for_quarantine(report))
-        ensure_quarantine(processed)
+        quarantine.add_to_quarantine(processed, choose_for_quarantine(report))
+        quarantine.ensure_quarantine(processed)
         report = judge(examination)
     show(report, as_json)
     if html:
