@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from lesion.config.references import shorten
 from lesion.config.schema import Config
 from lesion.errors import ConfigError, NotFoundError
 from lesion.files import read_regular
@@ -78,7 +79,7 @@ def read_overrides(overrides: Sequence[str]) -> list[Setting]:
         try:
             settings.append(Setting(key, _read_word(value, field), "command line"))
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"command line: {key}: {value!r} is not a YAML value") from error
+            raise ConfigError(f"command line: {key}: {shorten(repr(value))} is not a YAML value") from error
     return settings
 
 
