@@ -21,6 +21,7 @@ from lesion.files import (
     open_regular,
     read_regular,
     sha256,
+    temporary_folder,
     try_lock,
     write_atomic,
 )
@@ -295,3 +296,16 @@ with hold_lock(Path(sys.argv[1]), "work"):
 def test_a_lock_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write"), hold_lock(tmp_path / "absent" / "lock", "work"):
         pass
+
+
+def test_without_a_place_for_temporary_files_it_says_how_to_name_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(OutputError, match="no folder for temporary files") as caught, temporary_folder():
+        pytest.fail("there was one")
+    assert caught.value.hint.startswith("set TMPDIR to a folder")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with temporary_folder() as folder:
+        assert folder.parent == tmp_path
+    assert not folder.exists()

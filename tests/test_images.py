@@ -452,3 +452,10 @@ def test_decoding_in_many_threads_leaves_the_warning_filters_alone() -> None:
         images = list(pool.map(lambda _: decode_image(content), range(400)))
     assert len(images) == 400
     assert warnings.filters == before
+
+
+def test_a_name_that_is_no_utf_8_and_not_there_leads_to_the_table_it_came_from() -> None:
+    for name, hint in (("L\udce4sion.jpg", "save that as UTF-8"), ("Läsion.jpg", "check the path")):
+        with pytest.raises(NotFoundError, match="no such image") as caught:
+            read_image(Path(name))
+        assert hint in caught.value.hint

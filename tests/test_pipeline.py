@@ -23,7 +23,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(REPO / name, home / name, ignore=shutil.ignore_patterns("tmp", "cache", "*.local"))
     for name in (".dvcignore", ".gitignore", "dvc.yaml"):
         shutil.copy(REPO / name, home)
-    edit(home / "dvc.yaml", "--lesions 240 --width 200 --height 150", "--lesions 45 --width 64 --height 48")
+    empty = "python -c \"open('data/ham10000/HAM10000_images/SYN_0000003.jpg', 'w').close()\""
+    edit(home / "dvc.yaml", "--lesions 240 --width 200 --height 150", f"--lesions 45 --width 64 --height 48 && {empty}")
     edit(home / "configs" / "pipeline.yaml", "epochs: 6", "epochs: 1")
     subprocess.run(["git", "init", "-q"], cwd=home, check=True)
     assert stages_run(dvc(home, "repro")) == STAGES
@@ -64,13 +65,20 @@ def test_a_second_run_runs_nothing(home: Path) -> None:
 
 def test_the_figures_are_declared(home: Path) -> None:
     shown = json.loads(dvc(home, "metrics", "show", "--json"))
-    figures = shown[""]["data"]
-    assert "auroc" in figures["runs/pipeline/eval-test.json"]["data"]["metrics"]
-    assert figures["data/ham10000/split.json"]["data"]["images"] > 45
+    (figures,) = shown[""]["data"].values()
+    assert len(figures["data"]) == 10
+    assert {"auroc", "sensitivity", "specificity", "referred"} <= figures["data"].keys()
+
+
+def test_errors_in_the_data_go_into_quarantine_and_stop_no_stage(home: Path) -> None:
+    processed = home / "data/ham10000/processed"
+    head, line = (processed / "quarantine.csv").read_text("utf-8").splitlines()
+    assert (head, line.partition(",")[0]) == ("image_id,reason,date", "SYN_0000003")
+    assert "SYN_0000003" not in (processed / "splits.csv").read_text("utf-8")
 
 
 def test_what_is_pulled_is_what_was_pushed(home: Path) -> None:
-    kept = [*home.glob("data/ham10000/processed/splits.*"), home / "runs/pipeline/model.onnx"]
+    kept = [*home.glob("data/ham10000/processed/*.csv"), home / "runs/pipeline/model.onnx"]
     before = {path: path.read_bytes() for path in kept}
     dvc(home, "push")
     assert (home.parent / "lesion-dvc").is_dir()

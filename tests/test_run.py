@@ -179,7 +179,8 @@ def test_a_folder_without_a_configuration_is_no_run(name: str, tmp_path: Path) -
     with pytest.raises(NotFoundError) as caught:
         find_run(tmp_path / name, tmp_path)
     assert caught.value.message == f"{tmp_path / name} is not a run folder: it has no config.yaml"
-    assert caught.value.hint == f"name a folder below {tmp_path}/"
+    elsewhere = f"a model file is checked by: lesion export --verify {tmp_path / name}"
+    assert caught.value.hint == (elsewhere if name == "file" else f"name a folder below {tmp_path}/")
 
 
 def test_a_model_knows_its_run_only_inside_one(tiny_run: Path, tiny: Path) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic, sleep, time
 from typing import IO, BinaryIO
 
-from lesion.errors import OutputError
+from lesion.errors import OutputError, brief
 
 log = logging.getLogger(__name__)
 # Errors of a full disk, a used-up quota and a file that must not grow.
@@ -145,6 +145,30 @@ def ensure_folder(path: Path, hint: str = "name a folder you may write to, or ch
 def is_writable(folder: Path) -> bool:
     """Whether `folder` is meant to be written to; a root user, whom nothing stops, is held to the mode bits, too."""
     return os.access(folder, os.W_OK) and bool(folder.stat().st_mode & 0o222)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for a block, removed afterwards; OutputError when there is no place for one."""
+    try:
+        made = tempfile.TemporaryDirectory(prefix="lesion-")
+    except OSError as error:  # FileNotFoundError, too: none of the usual places can be written
+        raise OutputError(
+            f"no folder for temporary files: {brief(error)}", hint="set TMPDIR to a folder that you may write to"
+        ) from error
+    with made as name:
+        yield Path(name)
+
+
+def expand_home(text: str) -> str:
+    """Return `text` with a leading `~` or `~USER` replaced by the home folder, as a shell does.
+
+    Raises ValueError when this user has no home. The `~` before a name that no user has stays.
+    """
+    found = os.path.expanduser(text)  # noqa: PTH111 - Path.expanduser raises for a file called ~name
+    if re.match(r"~([/\\]|$)", found):
+        raise ValueError(f"this user has no home folder to put in place of ~ in {text!r}; write the whole path")
+    return found
 
 
 def cache_folder() -> Path:

@@ -40,7 +40,10 @@ def read_image(path: Path, max_bytes: int = MAX_BYTES, max_pixels: int = MAX_PIX
         with open_regular(path) as file:
             content = file.read(max_bytes + 1)  # whatever size it claims: it may grow
     except FileNotFoundError as error:
-        raise NotFoundError(f"no such image: {path}", hint="check the path") from error
+        # Such a character is a byte that is no UTF-8: the path may come from a table or list in another encoding.
+        is_text = not any("\udc80" <= each <= "\udcff" for each in str(path))
+        hint = "check the path" if is_text else "is the path from a table or list? save that as UTF-8"
+        raise NotFoundError(f"no such image: {path}", hint=hint) from error
     except OSError as error:
         raise ImageError(f"cannot read {path}: {error.strerror or error}", hint="name one readable file") from error
     return decode_image(content, str(path), max_bytes, max_pixels)

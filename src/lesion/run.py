@@ -53,6 +53,10 @@ class Run:
         """The last `eval` of `split`."""
         return self.path / f"eval-{split}.json"
 
+    def summary(self, split: str) -> Path:
+        """The ten figures of that report that a pipeline compares."""
+        return self.path / f"metrics-{split}.json"
+
     def answers(self, split: str) -> Path:
         """Its answer for every image."""
         return self.path / f"eval-{split}.csv"
@@ -187,7 +191,10 @@ def find_run(run: Path | None, runs: Path) -> Run:
     if run is None:
         return newest_run(runs)
     if not os.path.isfile(Run(run).config):  # noqa: PTH113 - Path.is_file raises for a name that is too long
-        raise NotFoundError(f"{run} is not a run folder: it has no config.yaml", hint=f"name a folder below {runs}/")
+        hint = f"a model file is checked by: lesion export --verify {run}" if os.path.isfile(run) else ""  # noqa: PTH113
+        raise NotFoundError(
+            f"{run} is not a run folder: it has no config.yaml", hint=hint or f"name a folder below {runs}/"
+        )
     return Run(run)
 
 
@@ -205,7 +212,10 @@ def find_unfinished(run: str | None, runs: Path) -> Run:
         if state.get("status") != FINISHED and run.config.is_file()
     ]
     if not begun:
-        raise NotFoundError(f"no unfinished run in {runs}", hint="name one: lesion train --resume RUN")
+        raise NotFoundError(
+            f"no unfinished run in {runs}",
+            hint="`lesion train` starts one; name one elsewhere: lesion train --resume FOLDER",
+        )
     newest = max(begun, key=lambda pair: pair[0])[1]
     log.info("newest unfinished run: %s", newest.path)
     return newest

@@ -71,6 +71,14 @@ def test_cells_of_tables_and_lines_of_the_log_are_escaped(capsys: pytest.Capture
     assert capsys.readouterr().err.endswith(f"no answer: {ESCAPED}\n")
 
 
+def test_a_table_in_a_pipe_is_neither_cut_nor_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    row = [f"{letter}{'皮x' * 100}" for letter in "abcd"]
+    print_table([["run", "", "a", "b"], row, ["x", "y", "1", "2"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[1].split() == row
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="there is no device that is always full")
 @pytest.mark.parametrize(
     "words",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lesion.data.quarantine import FILE, add_to_quarantine, read_quarantine, restore
+from lesion.data.quarantine import FILE, add_to_quarantine, ensure_quarantine, read_quarantine, restore
 from lesion.errors import DataError
 
 
@@ -71,3 +71,12 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE).mkdir()
     with pytest.raises(DataError, match="cannot read"):
         read_quarantine(tmp_path)
+
+
+def test_a_pipeline_finds_the_file_whatever_was_found(tmp_path: Path) -> None:
+    ensure_quarantine(tmp_path / "new")
+    assert read_quarantine(tmp_path / "new") == {}
+    assert (tmp_path / "new" / "quarantine.csv").is_file()
+    add_to_quarantine(tmp_path, {"a": "empty"})
+    ensure_quarantine(tmp_path)
+    assert read_quarantine(tmp_path) == {"a": "empty"}

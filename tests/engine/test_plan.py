@@ -3,12 +3,14 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from lesion.config.schema import Config
 from lesion.data.split import open_dataset
-from lesion.engine.plan import describe_recipe, plan
+from lesion.engine.plan import _measure, describe_recipe, plan
+from lesion.progress import Progress
 from lesion.records import to_json
 from tests.engine.conftest import Trained
 
@@ -44,6 +46,21 @@ def test_the_plan_of_a_finished_run_is_refused(trained: Trained) -> None:
 
     with pytest.raises(ConfigError, match="is finished"):
         plan(trained.config, resume=trained.run)
+
+
+def test_a_measurement_that_fails_leaves_no_bar(quick: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = MagicMock(Progress)
+
+    class Failing:
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def fit(self, *_: object, **__: object) -> None:
+            raise MemoryError
+
+    monkeypatch.setattr("lesion.engine.plan.make_trainer", Failing)
+    with pytest.raises(MemoryError):
+        _measure(quick, MagicMock(), progress)
+    progress.end.assert_called_once()
 
 
 def test_the_recipe_is_in_words() -> None:

@@ -64,17 +64,17 @@ def strategy_of(tmp_path: Path, **knobs: str) -> object:
 def test_another_number_of_devices_than_of_processes_is_refused(tmp_path: Path, nowhere: pytest.MonkeyPatch) -> None:
     elastic(nowhere, world=2, here=2)
     with pytest.raises(ConfigError, match=r"trainer\.devices: 3 a machine"):
-        gather(strategy_of(tmp_path, devices="3"), [])  # type: ignore[arg-type]
+        gather(strategy_of(tmp_path, devices="3"), list)  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot fork")
 def test_a_strategy_that_forks_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"trainer\.strategy"):
-        gather(strategy_of(tmp_path, devices="2", strategy="ddp_fork"), [])  # type: ignore[arg-type]
+        gather(strategy_of(tmp_path, devices="2", strategy="ddp_fork"), list)  # type: ignore[arg-type]
 
 
 def test_one_process_is_the_first_and_agrees_with_itself(tmp_path: Path) -> None:
-    ranks = gather(strategy_of(tmp_path, devices="1"), ["never", "started"])  # type: ignore[arg-type]
+    ranks = gather(strategy_of(tmp_path, devices="1"), lambda: pytest.fail("started"))  # type: ignore[arg-type]
     assert (type(ranks), ranks.first, ranks.world, is_first()) == (Ranks, True, 1, True)
     error = ValueError("x")
     assert ranks.settle(error) is error

@@ -15,6 +15,7 @@ from lesion.config.schema import Config
 from lesion.engine import train as engine
 from lesion.engine.checkpoint import find_last, list_checkpoints, read_checkpoint
 from lesion.engine.custody import Custody
+from lesion.engine.export import export_run
 from lesion.engine.module import LesionModule
 from lesion.engine.resume import recipe, require_resumable
 from lesion.engine.tracking import open_tracking
@@ -336,3 +337,13 @@ def test_another_device_or_version_is_said(whole: Run, caplog: pytest.LogCapture
     assert caplog.text == ""
     warn_of_changes(whole, device="cuda")
     assert "trained with device cpu with 1 threads, now cuda" in caplog.text
+
+
+def test_a_lost_run_json_is_made_good_by_the_command_that_its_absence_names(run_copy: Run) -> None:
+    (run_copy.path / "run.json").unlink()
+    with pytest.raises(DataError, match="does not say which split") as caught:
+        export_run(run_copy)
+    assert f"`lesion train --resume {run_copy.path}`" in caught.value.hint
+    engine.train(load_config([run_copy.config]), resume=run_copy)
+    assert run_copy.read_state()["status"] == FINISHED
+    export_run(run_copy)

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from lesion.config.schema import Config
 from lesion.engine.tracking import Tracking, open_tracking
-from lesion.errors import Interrupted, StoreError
+from lesion.errors import Interrupted, MissingExtra, StoreError
 from lesion.run import Run
 from lesion.tracking.database import store_url
 from lesion.tracking.entries import RunDetail
@@ -221,3 +221,16 @@ def test_the_store_can_lie_elsewhere(run: Run, tmp_path: Path) -> None:
         pass
     with Store.open(store_url(config.tracking.store, run.path.parent), "read") as store:
         assert find_run(store, "latest").path == run.path.resolve().as_posix()
+
+
+def test_a_mirror_that_cannot_be_opened_leaves_no_store_open(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    monkeypatch.setattr(Store, "close", lambda store: closed.append(store))
+
+    def refuse(*_: object) -> None:
+        raise MissingExtra("no wandb")
+
+    monkeypatch.setattr("lesion.engine.tracking.open_mirror", refuse)
+    with pytest.raises(MissingExtra), open_tracking(Config(), run, {}):
+        pytest.fail("it was opened")
+    assert len(closed) == 1

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning import Trainer
 
 from lesion.config.load import to_yaml
 from lesion.config.schema import Config, ModelConfig, OptimConfig, TrainerConfig
 from lesion.data.datamodule import LesionData
 from lesion.data.split import open_dataset
 from lesion.engine.average import MovingAverage
-from lesion.engine.trainer import choose_precision, make_trainer
+from lesion.engine.trainer import _devices, choose_precision, make_trainer
+from lesion.errors import ConfigError
 from tests.conftest import PATIENCE_S
 
 REPO = Path(__file__).parents[2]
@@ -48,6 +50,37 @@ def test_a_cpu_with_fast_bf16_uses_it_where_that_is_faster(name: str, machine: p
     machine.setattr(f"torch.cpu.{name}", lambda: True, raising=False)
     assert choose() == choose("cpu") == choose("cpu", "resnet") == "bf16-mixed"
     assert choose("cpu", "efficientnet") == "32-true"
+
+
+def make(**knobs: str) -> Trainer:
+    return make_trainer(Config(trainer=TrainerConfig(**knobs)), Path(), [], [], enable_checkpointing=False)
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("accelerator", ["gpu", "cuda", "mps", "tpu"])
+def test_a_device_that_is_not_there_is_refused_with_one_that_is(accelerator: str) -> None:
+    with pytest.raises(ConfigError, match="torch finds no device of the kind") as caught:
+        make(accelerator=accelerator)
+    assert caught.value.hint == "trainer.accelerator=auto takes what there is: cpu"
+    assert make(accelerator="auto").strategy.root_device.type == "cpu"
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    "knobs",
+    [{"devices": devices} for devices in ("abc", "0", "-2", "1.5", "", ",", "9" * 5000, "0,1", "[0]", "-1")]
+    + [{"strategy": strategy} for strategy in ("foo", "fsdp", "deepspeed", "")],
+    ids=str,
+)
+def test_devices_and_strategies_that_cannot_be_used_are_one_clear_error(knobs: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.(devices|accelerator)") as caught:
+        make(**knobs)
+    assert caught.value.hint
+
+
+def test_devices_are_how_many_or_which() -> None:
+    named = {"auto": "auto", "2": 2, "-1": -1, "0,1": [0, 1], "[0, 1]": [0, 1], "1,": [1], "[3]": [3]}
+    assert {text: _devices(text) for text in named} == named
 
 
 @pytest.mark.parametrize("accelerator", ["auto", "gpu", "cuda"])

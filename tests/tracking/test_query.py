@@ -1,11 +1,16 @@
+import sqlite3
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
+from lesion.cli.runs.tables import print_detail
 from lesion.errors import ConfigError, NotFoundError
+from lesion.records import to_json
 from lesion.run import now
 from lesion.tracking.entries import find_best, find_differences, is_less_better
+from lesion.tracking.page import render_page
 from lesion.tracking.query import find_run, list_runs, rank_runs, read_detail
 from lesion.tracking.store import Store
 from lesion.tracking.tables import runs
@@ -176,3 +181,48 @@ def test_times_are_utc(store: Store) -> None:
     (entry,) = list_runs(store)
     assert entry.started.endswith("+00:00")
     assert entry.started <= str(entry.ended) <= now()
+
+
+ODD: list[tuple[str, dict[str, object]]] = [
+    *(("runs", {column: value}) for column in ("name", "path", "tier", "status", "host") for value in (b"\xff",)),
+    *(("runs", {column: value}) for column in ("started", "updated", "ended") for value in ("soon", "2026-01-01", b"")),
+    *(("runs", {"epochs": value}) for value in ("x", -1)),
+    *(("runs", {"pid": value}) for value in ("x", -1, 2**62)),
+    ("runs", {"born": "x"}),
+    *(("runs", {"config": value}) for value in ("{", "[1]", b"", "[" * 100_000)),
+    *(("parameters", {"value": value}) for value in ("{", "", b"x", "9" * 5000)),
+    *(("facts", {"value": value}) for value in (b"x",)),
+    *(("metrics", {"value": value}) for value in ("x", b"", float("inf"))),
+    *(("metrics", {"epoch": value}) for value in ("x", -1)),
+    *(("figures", {column: value}) for column in ("value", "low", "high") for value in ("x", float("-inf"))),
+    *(("artifacts", {column: value}) for column in ("path", "kind", "sha256") for value in (b"x",)),
+    ("artifacts", {"bytes": "many"}),
+]
+
+
+@pytest.mark.parametrize(("table", "values"), ODD, ids=lambda value: repr(value)[:60])
+def test_a_malformed_row_is_left_out_with_one_warning(
+    table: str, values: dict[str, object], store: Store, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for name in ("odd", "good"):
+        run = add(store, name, val_auroc=0.8)
+        store.log(run, [("val_loss", 1, 0, 0.5)])
+        store.add_artifact(run, "model.onnx", "model", "0" * 64, 3)
+    where = "id" if table == "runs" else "run"
+    with sqlite3.connect(str(store.url.database)) as database:  # SQLAlchemy would refuse some of these values
+        database.execute(
+            "UPDATE " + table + " SET " + ", ".join(f"{key}=?" for key in values) + f" WHERE {where}=1",
+            (*values.values(),),
+        )
+    database.close()
+    assert names(list_runs(store)).count("good") == 1
+    assert names(rank_runs(store, "val_auroc"))[0] in ("good", "odd")
+    for name in names(list_runs(store, names=None)):
+        detail = read_detail(store, find_run(store, name))
+        assert to_json(asdict(detail))
+        print_detail(detail, as_json=False)
+        assert render_page([detail], all_parameters=True)
+    if "config" not in values:
+        (warning,) = caplog.messages
+        assert f"malformed rows of the table {table} are left out: " in warning
+    assert (names(list_runs(store)) == ["good"]) == (table == "runs" and "config" not in values)

@@ -222,7 +222,8 @@ def test_a_damaged_file_is_not_registered(registry: Registry, tmp_path: Path) ->
         ("ham@¹", ConfigError, "unknown alias"),
         ("hamm@1", NotFoundError, "did you mean 'ham'"),
         ("@1", ConfigError, "is no name"),
-        ("ham", ConfigError, "is no name"),
+        ("ham", ConfigError, "'ham' names no version"),
+        ("nix", NotFoundError, "no model 'nix' is registered"),
         ("ham@1@1", ConfigError, "is no name"),
         ("'; DROP TABLE model_versions; --@1", ConfigError, "is no name"),
     ],
@@ -248,7 +249,7 @@ def test_a_changed_or_missing_file_is_never_handed_out(registry: Registry, tmp_p
     kept.unlink()
     with pytest.raises(NotFoundError, match="ham@1 is missing") as caught:
         registry.locate(version)
-    assert "register the file again" in caught.value.hint
+    assert caught.value.hint == "lesion models register FILE --name ham"
     registry.register(model, "ham")
     assert registry.locate(version).read_bytes() == model.read_bytes()
 

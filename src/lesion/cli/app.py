@@ -12,9 +12,9 @@ import typer
 
 from lesion import __version__
 from lesion.cli import data, eval, export, models, predict, runs, serve, train
-from lesion.errors import LesionError, OutputError
+from lesion.errors import ConfigError, LesionError, OutputError
 from lesion.escape import to_terminal
-from lesion.files import FULL
+from lesion.files import FULL, expand_home
 from lesion.records import NOTICE
 
 EPILOG = (
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`; returns the exit code of a LesionError, else leaves through SystemExit."""
     _replace_closed_streams()
     try:
-        app(argv, prog_name="lesion")
+        app([_go_home(word) for word in (sys.argv[1:] if argv is None else argv)], prog_name="lesion")
     except LesionError as error:
         return _report(error)
     except OSError as error:
@@ -94,6 +94,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f" {error.filename}" if error.filename else ""
         return _report(OutputError(f"cannot write{where}: {error.strerror or error}", hint="free some space"))
     return 0
+
+
+def _go_home(word: str) -> str:
+    """Replace a leading `~` of a path or of an option's value, where no shell has: in --output=~/x, or in a list."""
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    try:
+        return f"{option}{equals}{expand_home(value)}" if value.startswith(("~/", "~\\")) or value == "~" else word
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _report(error: LesionError) -> int:

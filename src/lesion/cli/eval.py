@@ -42,7 +42,7 @@ def evaluate(
     from lesion.engine.evaluation.outputs import Outputs
 
     bounds = read_bounds(minimum or (), maximum or ())
-    store = merge(overrides, config).tracking.store
+    store = merge(overrides, config, command="eval").tracking.store
     target = find_target(model, runs, store)
     settings = merge(overrides, config, first=[target.run.config] if target.run else [])
     if compare is not None:

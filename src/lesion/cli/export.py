@@ -1,5 +1,7 @@
 """`lesion export`."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +52,11 @@ def export(
             "--quantize, --ensemble, --verify, --benchmark and --sign each go alone", hint="one after the other"
         )
     named = targets or []
+    if settings := [word for word in named if "=" in word and not os.path.exists(word)]:  # noqa: PTH110 - of any length
+        raise ConfigError(
+            f"{settings[0]}: an export takes no configuration, it keeps that of the run",
+            hint=f"to train another run: lesion train {shlex.quote(settings[0])}",
+        )
     if len(named) > 1 and not ensemble:
         raise ConfigError(f"{len(named)} runs, one expected", hint="add --ensemble to join them, or take one by one")
     if signer is not None and not verify:

@@ -1,6 +1,7 @@
 """`lesion predict`."""
 
 import os
+import shlex
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, nullcontext, redirect_stdout
@@ -12,6 +13,7 @@ import typer
 
 from lesion.cli.options import Json, Model, Runs, Signer
 from lesion.cli.runs.opening import Location
+from lesion.cli.settings import is_model
 from lesion.errors import ConfigError, DataError
 from lesion.escape import to_terminal
 
@@ -57,6 +59,13 @@ Cluster = Annotated[
     typer.Option(help="Use a Ray cluster: its address, auto to find it, local to start one.", show_default=False),
 ]
 Tta = Annotated[bool, typer.Option("--tta", help="Answer by the mean over eight views.")]
+NO_IMAGE = "Missing argument: no image is named"
+HINTS = {
+    NO_IMAGE: "lesion predict IMAGE, or lesion predict FOLDER --output answers.csv",
+    "--resume goes with --output": "lesion predict IMAGE --output answers.csv --resume",
+    "parquet goes with --output": "lesion predict IMAGE --output answers.parquet",
+    "--watch never ends: answers as jsonl or csv expected": "lesion predict --watch FOLDER --format jsonl",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +126,7 @@ def _check(request: Request) -> None:
     watched, lines = request.watch is not None, request.form in (None, "jsonl", "csv")
     printed = request.output is None
     wrong = {
-        "Missing argument: no image is named": not watched and not request.words,
+        NO_IMAGE: not watched and not request.words,
         "--watch names the folder: no other image expected": watched and bool(request.words),
         "--watch goes without --cluster": watched and request.cluster is not None,
         "--watch never ends: answers as jsonl or csv expected": watched and not lines,
@@ -130,7 +139,13 @@ def _check(request: Request) -> None:
     }
     for what, is_so in wrong.items():
         if is_so:
-            raise ConfigError(what, hint="`lesion predict --help` shows what goes together")
+            raise ConfigError(what, hint=HINTS.get(what, "`lesion predict --help` shows what goes together"))
+    if models := [word for word in request.words if is_model(word)]:
+        others = [shlex.quote(word) for word in request.words if word not in models]
+        raise ConfigError(
+            f"{models[0]} is a model, an image expected",
+            hint=" ".join(["lesion predict", *(others or ["IMAGE"]), "--model", shlex.quote(models[0])]),
+        )
 
 
 def _is_single(request: Request) -> bool:

@@ -1,11 +1,13 @@
 """Which model file --model means: a path, a run folder, a version in the registry, or an address elsewhere."""
 
 import logging
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lesion.errors import LesionError, NotFoundError
+from lesion.errors import LesionError, NotFoundError, OutputError, RemoteError, StoreError
 from lesion.evaluation import Evaluation
 from lesion.remote import is_remote
 from lesion.run import Run, find_model, run_of
@@ -39,6 +41,8 @@ def find_target(word: str | None, runs: Path, store: str | None = None) -> Targe
         return Target(Depot().fetch(word), None, None)
     if word is None or not is_reference(word):
         path = find_model(None if word is None else Path(word), runs)
+        if word is not None and not os.path.lexists(word):
+            _require_no_name(word, runs, store)
         return Target(path, run_of(path), None)
     from lesion.tracking.registry import Registry
 
@@ -66,6 +70,16 @@ def record(target: Target, report: Evaluation, runs: Path, store: str | None) ->
             registry.record(target.version, report)
     except LesionError as error:
         log.warning("the registry does not know of this evaluation: %s", error.message)
+
+
+def _require_no_name(word: str, runs: Path, store: str | None) -> None:
+    """ConfigError when `word`, which is no file, is the name of a registered model: a version is missing."""
+    from lesion.tracking.registry import Registry
+    from lesion.tracking.versions import NAME
+
+    if NAME.fullmatch(word):
+        with suppress(NotFoundError, StoreError, RemoteError, OutputError), Registry.open(store, runs, "read") as each:
+            each.find(word)
 
 
 def _require_possible(path: Path) -> None:

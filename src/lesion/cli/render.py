@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lesion.inference.predictor import Predictor
 
 log = logging.getLogger("lesion.cli")
+GAP = 3  # between two columns of a table, in characters
 
 
 def show(record: Any, as_json: bool) -> None:
@@ -268,18 +269,20 @@ def print_figures(figures: dict[str, float | None]) -> None:
 
 def print_table(rows: Sequence[Sequence[str]], texts: int = 1) -> None:
     """Print rows without lines, the first as head; the first `texts` columns are words, the rest figures."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
     head, *body = [[to_terminal(cell) for cell in row] for row in rows]
-    table = Table(*head, box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    table = Table(*head, box=None, pad_edge=False, padding=(0, GAP, 0, 0))
     for column in table.columns[texts:]:
         column.justify = "right"
     for row in body:
         table.add_row(*row)
-    # In a pipe there is no width to respect: a reader's `grep` must not meet wrapped lines.
+    # In a pipe there is no width to respect: a reader's `grep` must meet neither wrapped nor cut cells.
+    whole = sum(max(map(cell_len, column)) + GAP for column in zip(head, *body, strict=True))
     # No markup: a cell can hold what a stranger wrote into a dataset.
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False).print(table)
+    Console(width=None if sys.stdout.isatty() else whole, markup=False, emoji=False).print(table)
 
 
 def write_estimate(estimate: Estimate, sign: str = "") -> tuple[str, str]:

@@ -52,7 +52,7 @@ def serve(
         return
     with hang_ups(let_in=False):  # until there is a handler
         flags = {"serve.host": host, "serve.port": port, "serve.canary": canary, "serve.shadow": shadow}
-        merged = merge(overrides, config, env, flags)
+        merged = merge(overrides, config, env, flags, command="serve")
         start(merged.serve, partial(build, model=model, runs=runs, store=merged.tracking.store), as_json)
 
 

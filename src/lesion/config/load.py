@@ -14,7 +14,7 @@ from lesion.config.reading import Setting, leaves, read_overrides, read_yaml
 from lesion.config.references import References, escape, has_reference, shorten
 from lesion.config.schema import ALIASES, Config
 from lesion.errors import ConfigError, brief
-from lesion.files import sha256
+from lesion.files import expand_home, sha256
 from lesion.redaction import redact
 from lesion.run import find_name_problem
 from lesion.suggest import nearest
@@ -47,6 +47,9 @@ def load_config(files: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Co
             problems.append(f"{origins[key]}: {key}: {error}")
         else:
             problems += _set(merged, key, escape(value), origins[key])
+    problems += [
+        line for key, field in known.items() if field.metadata.get("path") for line in _go_home(merged, key, origins)
+    ]
     config: Any = OmegaConf.to_object(merged)
     problems += _out_of_range(config, origins)
     if problems:
@@ -60,6 +63,8 @@ def _set(merged: Any, key: str, value: Any, origin: str) -> list[str]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    if isinstance(value, str) and OmegaConf.is_list(OmegaConf.select(merged, key)):
+        return [f"{origin}: {key}: a list expected, got {shorten(repr(value))}; write {key}=[{shorten(value)}]"]
     try:
         OmegaConf.update(merged, key, value, merge=False)  # merging lets lists of lists through
         OmegaConf.select(merged, key, throw_on_missing=True)
@@ -67,6 +72,15 @@ def _set(merged: Any, key: str, value: Any, origin: str) -> list[str]:
         OmegaConf.update(merged, key, OmegaConf.select(OmegaConf.structured(Config), key), merge=False)
         return [f"{origin}: {key}: {shorten(brief(error))}"]
     return []
+
+
+def _go_home(merged: Any, key: str, origins: Mapping[str, str]) -> list[str]:
+    """Replace a leading `~` of a path as a shell does; a line on what is wrong when this user has no home."""
+    path = _get(merged, key)
+    try:
+        return _set(merged, key, escape(expand_home(path)), origins[key]) if (path or "").startswith("~") else []
+    except ValueError as error:
+        return [f"{origins[key]}: {key}: {error}"]
 
 
 def _get(merged: Any, key: str) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 
+from lesion.config.references import shorten
 from lesion.config.schema import Config
 from lesion.errors import ConfigError, NotFoundError
 from lesion.files import read_regular
@@ -78,17 +79,17 @@ def read_overrides(overrides: Sequence[str]) -> list[Setting]:
         try:
             settings.append(Setting(key, _read_word(value, field), "command line"))
         except (ValueError, yaml.YAMLError, RecursionError) as error:
-            raise ConfigError(f"command line: {key}: {value!r} is not a YAML value") from error
+            raise ConfigError(f"command line: {key}: {shorten(repr(value))} is not a YAML value") from error
     return settings
 
 
 def _read_word(value: str, field: Field[Any] | None) -> Any:
     text = field is not None and _is_text(field)
     if field is not None and text and get_origin(field.type) is not list:
-        if value in NULL:
+        if value in NULL and not (value == "~" and field.metadata.get("path")):
             return None
-        if value[0] not in "'\"[{":
-            return value  # as it was typed: a folder may be called "Study # 2" or "2024_01"
+        if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
+            return value  # as it was typed: a folder may be called "Study # 2", "2024_01" or "[new]"
     node, loader = _compose(value)
     return None if node is None else _to_value(node, loader, text)
 

@@ -15,9 +15,9 @@ TIERS = ("baseline", "resnet", "efficientnet")
 class DataConfig:
     """Which images, and how they are split."""
 
-    root: str = "data/ham10000"
+    root: str = knob("data/ham10000", path=True)
     """Folder with HAM10000_metadata.csv and HAM10000_images/."""
-    processed: str | None = None
+    processed: str | None = knob(None, path=True)
     """Folder for the split; null means processed/ inside root or, when root is read-only, here."""
     subsample: float = knob(1.0, above=0, at_most=1)
     """Share of the training lesions to use. Validation and test stay whole, so results stay comparable."""
@@ -67,7 +67,7 @@ class ModelConfig:
     """Which EfficientNet."""
     pretrained: bool = False
     """Start from ImageNet weights; resnet and efficientnet only."""
-    weights: str | None = None
+    weights: str | None = knob(None, path=True)
     """A file of torchvision weights, or a checkpoint of a run, to start from; the last layer starts anew."""
     lite: bool = False
     """EfficientNet with ReLU instead of SiLU and without squeeze-and-excitation, which int8 makes fast."""
@@ -195,9 +195,9 @@ class ExportConfig:
 class TrackingConfig:
     """Where runs are recorded besides their folder."""
 
-    store: str | None = None
+    store: str | None = knob(None, path=True)
     """The store of all runs: a SQLite file, or postgresql://USER@HOST/DATABASE; null means runs.db in `runs`."""
-    artifacts: str | None = None
+    artifacts: str | None = knob(None, path=True)
     """Address, such as gs://BUCKET/models, that registered model files are put at; null keeps them beside the store."""
     wandb: str = knob("disabled", choices=("disabled", "offline", "online"))
     """Mirror metrics and the best model to Weights & Biases; without host or key, into the run's folder."""
@@ -211,7 +211,7 @@ class Config:
 
     seed: int = knob(0, at_least=0, at_most=2**31)
     """Seed of initial weights, order and augmentation."""
-    runs: str = "runs"
+    runs: str = knob("runs", path=True)
     """Folder for run folders."""
     name: str | None = None
     """Name of the run's folder; null means date, time and tier. A folder that holds a run is never overwritten."""

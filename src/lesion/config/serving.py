@@ -33,7 +33,7 @@ class ServeConfig:
     """Seconds that an idle connection stays open; more than the proxy in front keeps it (nginx: 60)."""
     drain_s: float = knob(8.0, above=0, at_most=600)
     """Seconds to finish what is in flight after SIGTERM."""
-    tokens: str | None = None
+    tokens: str | None = knob(None, path=True)
     """File with the SHA-256 of one token per line; read again when it changes. null means that anyone may ask."""
     open: bool = False
     """Listen beyond this machine without tokens."""
@@ -49,23 +49,23 @@ class ServeConfig:
     """Names in the Host header that are answered, besides localhost and IP addresses; see docs/serving.md."""
     origins: list[str] = knob([])
     """Origins that browsers may call from (CORS); none by default."""
-    certificate: str | None = None
+    certificate: str | None = knob(None, path=True)
     """PEM file with the TLS certificate chain; with `key`."""
-    key: str | None = None
+    key: str | None = knob(None, path=True)
     """PEM file with the certificate's private key."""
-    signer: str | None = None
+    signer: str | None = knob(None, path=True)
     """PEM file of the Ed25519 public key that every model must be signed with; null takes unsigned ones, too."""
     traces: str | None = None
     """http://HOST:4318 of an OpenTelemetry collector that every request is told to; null tells none."""
     watch_s: float = knob(2.0, at_least=0, at_most=86_400)
     """Seconds between two looks at the model file or its alias; 0 looks on SIGHUP only."""
-    canary: str | None = None
+    canary: str | None = knob(None, path=True)
     """NAME@ALIAS=SHARE or FILE=SHARE: another model that answers this share of the requests."""
-    shadow: str | None = None
+    shadow: str | None = knob(None, path=True)
     """NAME@ALIAS or FILE: another model that is asked, too, and never answers."""
     log: str = knob("text", choices=("text", "json"))
     """Form of the log lines."""
-    journal: str | None = None
+    journal: str | None = knob(None, path=True)
     """SQLite file or postgresql:// URL that every answer is written to, without its image; null writes none."""
     drift_window: int = knob(500, at_least=50, at_most=100000)
     """Latest images that are compared with the model's reference."""

@@ -47,6 +47,17 @@ def add_to_quarantine(folder: Path, reasons: Mapping[str, str]) -> int:
     return len(fresh)
 
 
+def ensure_quarantine(folder: Path) -> None:
+    """Write an empty `quarantine.csv` if there is none, for a pipeline that declares the file as an output.
+
+    Raises what `add_to_quarantine` does.
+    """
+    ensure_folder(folder)
+    with _locked(folder):
+        if not _read(folder):
+            _write(folder, {})
+
+
 def restore(folder: Path, images: Iterable[str] | None = None) -> list[str]:
     """Take `images` out of quarantine, all when None; returns the ids that were taken out.
 

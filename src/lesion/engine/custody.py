@@ -10,7 +10,7 @@ import torch
 
 from lesion.config.load import to_yaml
 from lesion.config.schema import Config
-from lesion.engine.checkpoint import list_checkpoints
+from lesion.engine.checkpoint import epoch_of, list_checkpoints
 from lesion.engine.interruption import Interruption
 from lesion.engine.launch import worker_command
 from lesion.engine.ranks import Ranks, gather
@@ -48,8 +48,8 @@ class Custody:
         Those that are started here run `lesion train` with `options`.
         """
         strategy = make_trainer(self.config, Path(), [], [], enable_checkpointing=False).strategy
-        with worker_command(to_yaml(self.config), *options) as command:
-            self.ranks = gather(strategy, command)
+        with ExitStack() as command:  # no temporary file for a training on one device
+            self.ranks = gather(strategy, lambda: command.enter_context(worker_command(to_yaml(self.config), *options)))
         self._stack.callback(self.ranks.close)
         return self.ranks
 
@@ -107,9 +107,10 @@ def _note(run: Run, error: BaseException, facts: dict[str, Any]) -> BaseExceptio
 
 def _remains(run: Run) -> str:
     where = f'"{run.path}"' if " " in str(run.path) else str(run.path)
-    if not list_checkpoints(run):
+    kept = list_checkpoints(run)
+    if not kept:
         return f"no epoch was finished; `lesion train --resume {where}` starts it again"
-    epochs = run.read_state().get("epochs")
+    epochs = run.read_state().get("epochs") or epoch_of(kept[0]) + 1
     return (
         f"{epochs} finished epochs are kept: `lesion train --resume {where}` goes on after them, "
         f"`lesion export {where}` makes a model of the best so far"

@@ -36,7 +36,8 @@ class Eager:
         assert best is not None, "whoever measures has looked for it"
         content = torch.load(best, weights_only=True)
         prefix = "classifier."
-        weights = {name.removeprefix(prefix): each for name, each in content["state_dict"].items() if prefix in name}
+        state = content["state_dict"]
+        weights = {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
         net.load_state_dict(weights)
         return cls(net.eval(), PreprocessSpec(**vars(config.preprocess)))
 

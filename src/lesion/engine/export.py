@@ -1,5 +1,6 @@
 """A network to a model file, accepted only after torch and the file agree."""
 
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from lesion.engine.checkpoint import find_best, read_checkpoint
 from lesion.engine.guard import HINT
 from lesion.engine.parity import BATCH, Parity, compare, run_batches
 from lesion.engine.validation import Pixels, Validation, sample_training
-from lesion.errors import ArtifactError, ConfigError, NonFiniteError, brief
+from lesion.errors import ArtifactError, ConfigError, DataError, NonFiniteError, brief
 from lesion.exports import ExportReport
 from lesion.files import write_atomic
 from lesion.inference.decide import to_malignant, to_probabilities
@@ -53,7 +54,13 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
         )
     config = load_config([run.config])
     dataset = open_dataset(config.data, progress)
-    dataset.require_split(run.read_state().get("split"), run.path)
+    split = run.read_state().get("split")
+    if split is None:
+        raise DataError(
+            f"{run.path / 'run.json'} does not say which split the run was trained on",
+            hint=f"`lesion train --resume {shlex.quote(str(run.path))}` records that of its configuration, and exports",
+        )
+    dataset.require_split(split, run.path)
     checkpoint = find_best(run)
     net = load_network(checkpoint, config)
     show = progress or Silent()

@@ -3,15 +3,15 @@
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+from lesion.files import temporary_folder
 
 KILL_S = 20.0  # between SIGTERM and SIGKILL
 
@@ -38,8 +38,8 @@ def find_place(devices: Any) -> dict[str, Any]:
 @contextmanager
 def worker_command(config: str, *options: str) -> Iterator[list[str]]:
     """The command line of the other processes of a training with this configuration, YAML."""
-    with tempfile.TemporaryDirectory(prefix="lesion-") as folder:
-        path = Path(folder) / "config.yaml"
+    with temporary_folder() as folder:
+        path = folder / "config.yaml"
         path.write_text(config, encoding="utf-8")
         yield [sys.executable, "-m", "lesion", "train", *options, "--config", str(path)]
 

@@ -37,6 +37,7 @@ UPLOAD_S = 60.0  # at the end of a run
 REGISTRY = "wandb-registry-model"  # the registry for models that every W&B organisation has
 PRIVATE = ("runs", "serve", "tracking")  # parts of the configuration that say where, not what was trained
 SECRET = re.compile("token|key|secret|passw|credential|auth", re.IGNORECASE)
+USER = re.compile(r"(?<=://)[^/?#\s@]*@")  # the name of a person
 STEP = "trainer/global_step"
 
 Task = Callable[[Any], None]
@@ -224,7 +225,7 @@ def to_hyperparameters(config: Config) -> dict[str, Any]:
 
 
 def to_public(value: Any, key: str = "") -> Any:
-    """`value` without values of secret-sounding keys, passwords in URLs, and the parents of absolute paths."""
+    """`value` without values of secret-sounding keys, users and passwords in URLs, and parents of absolute paths."""
     if isinstance(value, Mapping):
         return {str(name): to_public(inner, str(name)) for name, inner in value.items()}
     if value is not None and SECRET.search(key):
@@ -235,7 +236,8 @@ def to_public(value: Any, key: str = "") -> Any:
         for kind in (PurePosixPath, PureWindowsPath):
             if kind(value).is_absolute():
                 return kind(value).name
-    return redact(value)
+        return USER.sub("", redact(value))
+    return value
 
 
 def _find_problem(session: Any) -> str:

@@ -4,7 +4,6 @@ import copy
 import math
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +19,7 @@ from lesion.engine.keeper import BEST, LAST, checkpoint_bytes
 from lesion.engine.resume import require_resumable, require_same_data
 from lesion.engine.train import Material, prepare
 from lesion.engine.trainer import make_trainer, quiet
+from lesion.files import temporary_folder
 from lesion.models import count_parameters
 from lesion.progress import Progress, Silent
 from lesion.records import TrainPlan
@@ -56,7 +56,7 @@ def plan(config: Config, progress: Progress | None = None, resume: Run | None = 
         tier=config.model.tier,
         parameters=count_parameters(material.module.classifier),
         recipe=describe_recipe(config),
-        device=pace.device,
+        device=pace.device if ranks.world == 1 else f"{pace.device}, {ranks.world} processes",
         precision=pace.precision,
         batch_size=batch,
         steps_per_epoch=steps,
@@ -153,19 +153,19 @@ class _Pace(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.per_check = (_now() - self._began) / max(1, int(sum(trainer.num_val_batches)))
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self.progress.end()
-
 
 def _measure(config: Config, material: Material, progress: Progress) -> _Pace:
     """Train a copy of the network for a few steps, as `train` would."""
     pace = _Pace(progress)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         trainer = make_trainer(
-            config, Path(folder), [pace], [], enable_checkpointing=False, max_epochs=1,
+            config, folder, [pace], [], enable_checkpointing=False, max_epochs=1,
             limit_train_batches=WARM_UP + TIMED, limit_val_batches=TIMED,
         )  # fmt: skip
-        trainer.fit(copy.deepcopy(material.module), datamodule=material.data)
+        try:
+            trainer.fit(copy.deepcopy(material.module), datamodule=material.data)
+        finally:  # an error, too: a bar that stays hides the cursor
+            progress.end()
     return pace
 
 

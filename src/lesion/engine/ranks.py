@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -81,8 +81,8 @@ class Team(Ranks):
     the processes it started: what hangs in a call that waits for others is broken off, and at last ended.
     """
 
-    def __init__(self, strategy: ParallelStrategy, command: list[str]) -> None:
-        """Start the other processes with `command` unless a launcher has, and wait until all are there."""
+    def __init__(self, strategy: ParallelStrategy, command: Callable[[], list[str]]) -> None:
+        """Start the other processes with what `command` returns unless a launcher has, and wait until all are there."""
         environment = strategy.cluster_environment
         assert environment is not None
         here, nodes = len(strategy.parallel_devices or []), int(getattr(strategy, "num_nodes", 1))
@@ -98,7 +98,7 @@ class Team(Ranks):
         self._watch.start()
         try:
             if not environment.creates_processes_externally:
-                self._others.start(environment, self.world, command)
+                self._others.start(environment, self.world, command())
             strategy.setup_environment()
             # Of the host, whatever trains: a process may wait here for long without a device's watchdog minding it.
             self._group = distributed.new_group(backend="gloo", timeout=PREPARE)  # type: ignore[assignment]
@@ -223,8 +223,8 @@ class SharedStatistics(L.Callback):
                 distributed.broadcast(buffer, 0)
 
 
-def gather(strategy: Strategy, command: list[str]) -> Ranks:
-    """Meet the other processes of a training with `strategy`, starting them with `command` if nobody else has.
+def gather(strategy: Strategy, command: Callable[[], list[str]]) -> Ranks:
+    """Meet the other processes of a training with `strategy`; what `command` returns starts them if nobody else has.
 
     Raises ConfigError when the launcher started another number of them than the configuration asks for, or for a
     strategy that forks.

@@ -61,7 +61,12 @@ class Tracking:
         self._warned = self._finished = False
         first = not getattr(rank_zero_only, "rank", None)
         self._store = Store.open(store_url(config.tracking.store, run.path.parent)) if first else None
-        self.mirror: Mirror | None = open_mirror(config, run)
+        try:
+            self.mirror: Mirror | None = open_mirror(config, run)
+        except BaseException:
+            if self._store is not None:
+                self._store.close()
+            raise
         if self._store is not None:
             known = {"lesion": __version__, **describe_environment(), "device": _name_device(config)}
             known |= {**describe_source(Path.cwd()), **about}

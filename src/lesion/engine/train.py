@@ -75,7 +75,7 @@ def train(config: Config, progress: Progress | None = None, resume: Run | None =
             if keeper.best_epoch is None:
                 raise ConfigError(
                     f"trainer.max_minutes: {config.trainer.max_minutes} minutes were over before the first epoch was",
-                    hint="start a new run that may take longer",
+                    hint="start a new run with more of them, or without: trainer.max_minutes=null",
                 )
             best = run.path / keeper.name(keeper.best_epoch)
             exported = ranks.broadcast(finish(run, best, tracking, show) if ranks.first else None)
@@ -180,16 +180,21 @@ def _create_run(config: Config, material: Material, custody: Custody) -> Run:
     run = Run.create(Path(config.runs), config.model.tier, config.name)
     custody.lock(run)
     write_atomic(run.config, to_yaml(config))
-    run.write_state(
-        split=material.dataset.fingerprint,
-        images=material.data.fingerprint,
-        data=material.dataset.name,
-    )
+    run.write_state(**_describe_data(material))
     return run
+
+
+def _describe_data(material: Material) -> dict[str, str]:
+    data, dataset = material.data, material.dataset
+    return {"split": dataset.fingerprint, "images": data.fingerprint, "data": dataset.name}
 
 
 def _reopen(run: Run, config: Config, material: Material) -> Run:
     require_same_data(run, material.dataset, material.data)
+    state = run.read_state()
+    if lost := {name: value for name, value in _describe_data(material).items() if state.get(name) is None}:
+        log.warning("run.json did not say which data %s began with: those of its configuration are recorded", run.path)
+        run.write_state(**lost)
     present = sum(path.stat().st_size for path in list_checkpoints(run))
     require_space(run.path, material.module.state_dict().values(), present)
     write_atomic(run.config, to_yaml(config))

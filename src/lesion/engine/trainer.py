@@ -2,15 +2,18 @@
 
 import logging
 import random
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers import Logger
 
@@ -19,13 +22,18 @@ from lesion.engine.average import MovingAverage
 from lesion.engine.checkpoint import CheckpointFiles
 from lesion.engine.launch import find_place
 from lesion.engine.ranks import SharedStatistics
+from lesion.errors import ConfigError, brief
 
 
 def make_trainer(
     config: Config, folder: Path, callbacks: Sequence[L.Callback], loggers: Sequence[Logger], **more: Any
 ) -> L.Trainer:
-    """A Trainer for `config` that writes below `folder`; `more` goes to Lightning as it is."""
+    """A Trainer for `config` that writes below `folder`; `more` goes to Lightning as it is.
+
+    ConfigError when this machine has not the devices, or Lightning not the strategy, that `config.trainer` names.
+    """
     knobs = config.trainer
+    _require_accelerator(knobs.accelerator)
     minutes = knobs.max_minutes
     place = find_place(_devices(knobs.devices))
     settings: dict[str, Any] = {
@@ -50,7 +58,14 @@ def make_trainer(
         "enable_model_summary": False,
         "log_every_n_steps": 1,
     }
-    return L.Trainer(**{**settings, **more})
+    try:
+        return L.Trainer(**{**settings, **more})
+    except (MisconfigurationException, ImportError, RuntimeError, TypeError, ValueError) as error:
+        asked = f"trainer.accelerator={knobs.accelerator}, devices={knobs.devices}, strategy={knobs.strategy}"
+        raise ConfigError(
+            f"{asked}, precision={knobs.precision} cannot be used together on this machine: {brief(error)}",
+            hint="leave them out, or set each to auto: it takes what there is",
+        ) from error
 
 
 class Reseed(L.Callback):
@@ -83,10 +98,35 @@ class Patience(EarlyStopping):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
+def _require_accelerator(kind: str) -> None:
+    """ConfigError when this machine has no device of the `kind` that `trainer.accelerator` names."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    there = {"gpu": cuda or mps, "cuda": cuda, "mps": mps, "tpu": find_spec("torch_xla") is not None}
+    if not there.get(kind, True):
+        found = "cuda" if cuda else "mps" if mps else "cpu"
+        why = (
+            f": torch {torch.__version__} is built without CUDA"
+            if kind in ("gpu", "cuda") and not torch.version.cuda
+            else ""
+        )
+        raise ConfigError(
+            f"trainer.accelerator: torch finds no device of the kind {kind!r} on this machine{why}",
+            hint=f"trainer.accelerator=auto takes what there is: {found}",
+        )
+
+
 def _devices(text: str) -> str | int | list[int]:
-    if "," in text:
-        return [int(part) for part in text.split(",") if part.strip()]
-    return int(text) if text.lstrip("-").isdigit() else text
+    """What Lightning takes as devices: "auto", how many (-1: all), or their numbers, as in "0,1" or "[0, 1]"."""
+    if text == "auto":
+        return text
+    if re.fullmatch(r"-1|[1-9]\d{0,3}", text):
+        return int(text)
+    if re.fullmatch(r"\[\s*\d{1,4}\s*\]|\[?(\s*\d{1,4}\s*,)+\s*(\d{1,4})?\s*\]?", text):
+        return [int(part) for part in re.findall(r"\d+", text)]
+    raise ConfigError(
+        f"trainer.devices: auto, a number from 1, -1 for all, or a list expected, got {text!r}",
+        hint="for example trainer.devices=2, or trainer.devices=0,1 for the first two GPUs",
+    )
 
 
 def choose_precision(config: Config) -> Any:

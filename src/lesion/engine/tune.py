@@ -1,7 +1,6 @@
 """A learning rate and a batch size to try, by Lightning's Tuner; no run folder is made."""
 
 import copy
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from lesion.engine.module import LesionModule
 from lesion.engine.train import Material, prepare
 from lesion.engine.trainer import make_trainer, quiet
 from lesion.errors import ConfigError
+from lesion.files import temporary_folder
 from lesion.progress import Progress, Silent
 from lesion.taxonomy import Taxonomy
 
@@ -125,9 +125,9 @@ class _Tunable(LesionModule):
 @contextmanager
 def _open_tuner(config: Config, material: Material, progress: Progress, steps: int) -> Iterator[tuple[Tuner, _Tunable]]:
     """A Tuner and what it tries, with a bar of `steps`."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         trainer = make_trainer(
-            replace(config, trainer=replace(config.trainer, accumulate=1)), Path(folder), [], [],
+            replace(config, trainer=replace(config.trainer, accumulate=1)), folder, [], [],
             enable_checkpointing=False, max_epochs=-1, max_steps=STEPS,
             check_val_every_n_epoch=None, val_check_interval=10 * STEPS,  # never: a diverged loss is no error here
         )  # fmt: skip

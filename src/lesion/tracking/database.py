@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 
 from lesion.errors import ConfigError, LesionError, NotFoundError, OutputError, RemoteError, StoreError, brief
 from lesion.extras import need
-from lesion.files import is_writable
+from lesion.files import expand_home, is_writable
 from lesion.redaction import redact
 from lesion.tracking.tables import METADATA, VERSION, schema
 
@@ -41,11 +41,11 @@ def store_url(store: str | None, runs: Path) -> URL:
         return url.set(drivername="postgresql+psycopg")
     if backend != "sqlite" or not url.database or url.database == ":memory:":
         raise _unusable(store)
-    return url
+    return url.set(database=expand_home(url.database))
 
 
 def show_url(url: URL) -> str:
-    """The URL without user and password; of SQLite the file alone."""
+    """The URL without its password; of SQLite the file alone."""
     return url.database or "" if is_sqlite(url) else str(redact(url.render_as_string(hide_password=False)))
 
 
@@ -106,7 +106,9 @@ def _open_sqlite(url: URL, mode: Mode) -> Engine:
     flags = "mode=rw"
     if not (is_writable(path) and is_writable(path.parent)):
         if mode != "read":
-            raise OutputError(f"the store {path} is read-only", hint="change its permissions, or set tracking.store")
+            raise OutputError(
+                f"the store {path} is read-only", hint="change its permissions, or name another with tracking.store"
+            )
         log = path.with_name(f"{path.name}-wal")
         if log.is_file() and log.stat().st_size:
             raise StoreError(
@@ -145,10 +147,13 @@ def _create_file(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {path.parent}: {error.strerror}", hint="choose another") from error
+        raise OutputError(
+            f"cannot make the folder {path.parent}: {error.strerror}", hint="name another with tracking.store"
+        ) from error
     if not is_writable(path.parent):
         raise OutputError(
-            f"cannot make the store {path}: its folder is read-only", hint="change its permissions, or set runs"
+            f"cannot make the store {path}: its folder is read-only",
+            hint="change its permissions, or name another folder with runs=FOLDER",
         )
     end = monotonic() + TIMEOUT
     with closing(_connect(path, "mode=rwc")) as connection:

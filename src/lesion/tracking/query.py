@@ -6,15 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, select, tuple_
 
 from lesion.errors import ConfigError, NotFoundError
 from lesion.records import Estimate
 from lesion.run import FINISHED
 from lesion.suggest import nearest
 from lesion.tracking.database import is_sqlite
-from lesion.tracking.entries import ArtifactEntry, Curve, RunDetail, RunEntry, is_less_better, is_per_step
+from lesion.tracking.entries import ArtifactEntry, Curve, RunDetail, RunEntry, is_less_better, is_per_step, is_quality
 from lesion.tracking.process import has_died
+from lesion.tracking.sound import is_json, keep_sound
 from lesion.tracking.store import RUNNING, Store
 from lesion.tracking.tables import artifacts, facts, figures, metrics, parameters, runs
 
@@ -33,9 +34,8 @@ def list_runs(
     names: Sequence[str] | None = LISTED,
 ) -> list[RunEntry]:
     """Runs, newest first, with those of their figures that are among `names` (None: all)."""
-    order = select(runs).order_by(runs.c.started.desc(), runs.c.id.desc())
     with store.transaction() as connection:
-        rows = connection.execute(order.where(runs.c.tier == tier) if tier else order).all()
+        rows = _read_runs(store, connection, *((runs.c.tier == tier,) if tier else ()))
         chosen = [row for row in rows if status in (None, _judge(row))][:limit]
         return _to_entries(store, connection, chosen, names)
 
@@ -46,7 +46,7 @@ def find_run(store: Store, word: str) -> RunEntry:
     Raises NotFoundError with what is nearest, ConfigError when several runs are meant.
     """
     with store.transaction() as connection:
-        rows = connection.execute(select(runs).order_by(runs.c.started.desc(), runs.c.id.desc())).all()
+        rows = _read_runs(store, connection)
         if not rows:
             raise NotFoundError("no runs are recorded yet", hint="`lesion train` records them")
         return _to_entries(store, connection, [_choose(rows, word)], None)[0]
@@ -57,26 +57,28 @@ def read_detail(store: Store, entry: RunEntry) -> RunDetail:
     with store.transaction() as connection:
 
         def of(table: Any, *order: Any) -> Sequence[Row[Any]]:
-            return connection.execute(select(table).where(table.c.run == entry.id).order_by(*order)).all()
+            found = connection.execute(select(table).where(table.c.run == entry.id).order_by(*order))
+            return keep_sound(store, table, found)
 
-        config = connection.scalar(select(runs.c.config).where(runs.c.id == entry.id))
+        text = connection.scalar(select(runs.c.config).where(runs.c.id == entry.id))
+        config = json.loads(str(text)) if is_json(text) else None
         return RunDetail(
             entry=entry,
             intervals={row.name: Estimate(row.value, row.low, row.high) for row in of(figures, figures.c.name)},
-            config=json.loads(config or "{}"),
+            config=config if isinstance(config, dict) else {},
             parameters={row.key: row.value for row in of(parameters, parameters.c.key)},
             facts={row.key: row.value for row in of(facts, facts.c.key)},
             artifacts=[
                 ArtifactEntry(row.path, row.kind, row.bytes, row.sha256) for row in of(artifacts, artifacts.c.path)
             ],
-            curves=_read_curves(connection, entry.id),
+            curves=_read_curves(store, connection, entry.id),
         )
 
 
 def read_curves(store: Store, run: int, names: Sequence[str] | None = None) -> dict[str, Curve]:
     """Metric → its values in the order of steps; only `names` when given."""
     with store.transaction() as connection:
-        return _read_curves(connection, run, names)
+        return _read_curves(store, connection, run, names)
 
 
 def rank_runs(store: Store, metric: str) -> list[RunEntry]:
@@ -89,14 +91,21 @@ def rank_runs(store: Store, metric: str) -> list[RunEntry]:
     if not having:
         with store.transaction() as connection:
             tables = (figures, metrics)
-            names = {name for table in tables for name in connection.scalars(select(table.c.name).distinct())}
-        known = sorted(name for name in names if not is_per_step(name))
+            names = {str(name) for table in tables for name in connection.scalars(select(table.c.name).distinct())}
+        known = sorted(name for name in names if is_quality(name) and not is_per_step(name))
         close = nearest(metric, known)
         raise NotFoundError(
             f"no finished run has a figure {metric!r}" + (f"; did you mean {close!r}?" if close else ""),
             hint=f"there are: {', '.join(known) or 'none; `lesion train` records them'}",
         )
     return sorted(having, key=lambda entry: entry.figures[metric], reverse=not is_less_better(metric))
+
+
+def _read_runs(store: Store, connection: Connection, *where: ColumnElement[bool]) -> Sequence[Row[Any]]:
+    """The runs that fit all of `where`, newest first, without their configurations, which are most of the table."""
+    columns = [column for column in runs.c if column is not runs.c.config]
+    order = select(*columns).where(*where).order_by(runs.c.started.desc(), runs.c.id.desc())
+    return keep_sound(store, runs, connection.execute(order))
 
 
 def _choose(rows: Sequence[Row[Any]], word: str) -> Row[Any]:
@@ -130,10 +139,10 @@ def _to_entries(
     store: Store, connection: Connection, rows: Sequence[Row[Any]], names: Sequence[str] | None
 ) -> list[RunEntry]:
     ids = [row.id for row in rows]
-    kept = _find_kept(connection, ids)
-    found = _read_figures(connection, ids, kept, names)
-    split = select(facts.c.run, facts.c.value).where(facts.c.key == "split", facts.c.run.in_(ids))
-    splits: dict[int, str] = {row.run: row.value for row in connection.execute(split)}
+    kept = _find_kept(store, connection, ids)
+    found = _read_figures(store, connection, ids, kept, names)
+    split = select(facts).where(facts.c.key == "split", facts.c.run.in_(ids))
+    splits: dict[int, str] = {row.run: row.value for row in keep_sound(store, facts, connection.execute(split))}
     return [
         RunEntry(
             id=row.id,
@@ -153,18 +162,18 @@ def _to_entries(
     ]
 
 
-def _find_kept(connection: Connection, ids: Sequence[int]) -> dict[int, int]:
+def _find_kept(store: Store, connection: Connection, ids: Sequence[int]) -> dict[int, int]:
     """Run → the epoch, from 0, with the lowest validation loss; of equal ones the first."""
     losses = (
-        select(metrics.c.run, metrics.c.epoch)
+        select(metrics.c.run, metrics.c.epoch, metrics.c.value)
         .where(metrics.c.run.in_(ids), metrics.c.name == "val_loss", metrics.c.value.is_not(None))
         .order_by(metrics.c.run, metrics.c.value.desc(), metrics.c.step.desc())
     )
-    return {row.run: row.epoch for row in connection.execute(losses)}
+    return {row.run: row.epoch for row in keep_sound(store, metrics, connection.execute(losses))}
 
 
 def _read_figures(
-    connection: Connection, ids: Sequence[int], kept: dict[int, int], names: Sequence[str] | None
+    store: Store, connection: Connection, ids: Sequence[int], kept: dict[int, int], names: Sequence[str] | None
 ) -> Figures:
     epochs = select(metrics).where(tuple_(metrics.c.run, metrics.c.epoch).in_(list(kept.items())))
     whole = select(figures).where(figures.c.run.in_(ids))
@@ -174,17 +183,21 @@ def _read_figures(
     else:
         epochs, whole = epochs.where(metrics.c.name.in_(names)), whole.where(figures.c.name.in_(names))
     found: Figures = {}
-    for query in (epochs.order_by(metrics.c.step), whole):  # later wins: the last step, then what was recorded
-        for row in connection.execute(query):
+    # Later wins: the last step, then what was recorded.
+    for table, query in ((metrics, epochs.order_by(metrics.c.step)), (figures, whole)):
+        for row in keep_sound(store, table, connection.execute(query)):
             if row.value is not None:
                 found.setdefault(row.run, {})[row.name] = row.value
     return found
 
 
-def _read_curves(connection: Connection, run: int, names: Sequence[str] | None = None) -> dict[str, Curve]:
+def _read_curves(
+    store: Store, connection: Connection, run: int, names: Sequence[str] | None = None
+) -> dict[str, Curve]:
     query = select(metrics).where(metrics.c.run == run).order_by(metrics.c.name, metrics.c.step)
     curves: dict[str, Curve] = {}
-    for row in connection.execute(query if names is None else query.where(metrics.c.name.in_(names))):
+    found = connection.execute(query if names is None else query.where(metrics.c.name.in_(names)))
+    for row in keep_sound(store, metrics, found):
         curve = curves.setdefault(row.name, Curve([], [], []))
         curve.steps.append(row.step)
         curve.epochs.append(row.epoch)

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, func, insert, inspect, select,
 
 from lesion.artifact import MAX_BYTES, Artifact
 from lesion.depot import Address, Depot, publish
-from lesion.errors import ArtifactError, CheckFailed, LesionError, NotFoundError, StoreError
+from lesion.errors import ArtifactError, CheckFailed, ConfigError, LesionError, NotFoundError, StoreError
 from lesion.evaluation import Evaluation as Findings
 from lesion.files import ensure_folder, read_regular, write_atomic
 from lesion.remote import is_remote
@@ -112,8 +112,14 @@ class Registry:
         Raises ConfigError when it is neither, NotFoundError when there is none; the hint names what there is.
         StoreError when a row of this version is malformed.
         """
-        name, _, word = reference.rpartition("@")
-        require_name(name)
+        if "@" not in reference and (known := self.list_versions(reference)):
+            held = [f"{reference}@{alias}" for version in known for alias in version.aliases]
+            raise ConfigError(
+                f"{reference!r} names no version",
+                hint=f"take {' or '.join([*held, f'the newest, {known[0].reference}'])}",
+            )
+        name, at, word = reference.rpartition("@")
+        require_name(name if at else reference)
         found = []
         if NUMBER.fullmatch(word):
             found = self._read(versions.c.name == name, versions.c.version == int(word))
@@ -127,6 +133,7 @@ class Registry:
     def _not_found(self, name: str, word: str) -> LesionError:
         known = self.list_versions(name)
         if not known:
+            name = name or word
             close = nearest(name, {version.name for version in self.list_versions()})
             return NotFoundError(
                 f"no model {name!r} is registered" + (f"; did you mean {close!r}?" if close else ""),
@@ -134,9 +141,11 @@ class Registry:
             )
         if not NUMBER.fullmatch(word):
             lookup({alias: alias for alias in ALIASES}, word, "alias")
+        newest = known[0]
+        hint = f"lesion models promote {name} {newest.version} --to {word}"
         return NotFoundError(
-            f"{name}@{word} does not exist; {name!r} has {len(known)} versions, the newest is {known[0].version}",
-            hint=f"`lesion models promote {name} VERSION --to ALIAS` sets an alias",
+            f"{name}@{word} does not exist; {name!r} has {len(known)} versions, the newest is {newest.version}",
+            hint=f"take {newest.reference}" if NUMBER.fullmatch(word) else hint,
         )
 
     def _read(self, *where: ColumnElement[bool]) -> list[Version]:
@@ -166,8 +175,11 @@ class Registry:
         One that was put elsewhere is fetched into the cache, which raises what `Depot.fetch` does.
         """
         if not re.fullmatch("[0-9a-f]{64}", version.sha256):
-            raise ArtifactError(f"{version.reference} has no SHA-256 but {version.sha256!r}", hint="register it again")
-        path, again = self._path(version.sha256), f"register the file again under the name {version.name!r}"
+            raise ArtifactError(
+                f"{version.reference} has no SHA-256 but {version.sha256!r}",
+                hint=f"lesion models register FILE --name {version.name}",
+            )
+        path, again = self._path(version.sha256), f"lesion models register FILE --name {version.name}"
         is_there = path.is_file()
         if is_there and digest(path)[0] == version.sha256:
             return path

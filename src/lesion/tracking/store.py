@@ -32,6 +32,8 @@ class Store:
     def __init__(self, url: URL, mode: Mode) -> None:
         self.url = url
         self.engine = open_engine(url, mode)
+        self.warned: set[str] = set()
+        """Tables of which a warning has said that they hold malformed rows."""
 
     @classmethod
     def open(cls, url: URL, mode: Mode = "create") -> Self:

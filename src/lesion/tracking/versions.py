@@ -69,7 +69,7 @@ def require_name(name: str) -> None:
     if not NAME.fullmatch(name):
         raise ConfigError(
             f"{name!r} is no name of a model: 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-' expected, no sign first",
-            hint="for example: lesion models register --name ham",
+            hint="for example: ham",
         )
 
 

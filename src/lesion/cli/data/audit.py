@@ -26,23 +26,23 @@ def audit(
     from lesion.cli.bars import Bars
     from lesion.cli.render import show
     from lesion.cli.settings import merge
+    from lesion.data import quarantine
     from lesion.data.audit import choose_for_quarantine, examine, judge, require_clean
     from lesion.data.audit_page import render_page
-    from lesion.data.quarantine import add_to_quarantine
-    from lesion.data.quarantine import restore as empty_quarantine
     from lesion.data.split import processed_folder
     from lesion.files import ensure_folder, write_atomic
 
-    data = merge(overrides, config, env=env).data
+    data = merge(overrides, config, env=env, command="data audit").data
     root, processed = Path(data.root), processed_folder(data)
     if html:
         ensure_folder(html.parent)
     if restore:
-        empty_quarantine(processed)
+        quarantine.restore(processed)
     examination = examine(root, processed, data.workers, Bars())
     report = judge(examination)
     if fix:
-        add_to_quarantine(processed, choose_for_quarantine(report))
+        quarantine.add_to_quarantine(processed, choose_for_quarantine(report))
+        quarantine.ensure_quarantine(processed)
         report = judge(examination)
     show(report, as_json)
     if html:

@@ -12,4 +12,4 @@ def prepare(overrides: Overrides = None, config: Files = None, env: Environment 
     from lesion.cli.settings import merge
     from lesion.data.split import open_dataset
 
-    show(open_dataset(merge(overrides, config, env=env).data).report(), as_json)
+    show(open_dataset(merge(overrides, config, env=env, command="data prepare").data).report(), as_json)

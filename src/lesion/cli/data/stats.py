@@ -26,4 +26,4 @@ def stats(
     from lesion.cli.settings import merge
     from lesion.data.stats import describe_dataset
 
-    show(describe_dataset(merge(overrides, config, env=env).data, out), as_json)
+    show(describe_dataset(merge(overrides, config, env=env, command="data stats").data, out), as_json)

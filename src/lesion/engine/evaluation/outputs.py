@@ -1,5 +1,6 @@
 """The files that an evaluation leaves behind."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class Outputs:
     card: Path | None
     report: Path | None
     answers: Path | None
+    summary: Path | None = None
 
     @classmethod
     def of(
@@ -38,12 +40,13 @@ class Outputs:
             card=card or (run.card if name == "test" else None),
             report=run.report(name),
             answers=run.answers(name),
+            summary=run.summary(name),
         )
 
     @property
     def paths(self) -> list[Path]:
         """All that is written, what is for people first."""
-        return [path for path in (self.page, self.card, self.report, self.answers) if path]
+        return [path for path in (self.page, self.card, self.report, self.answers, self.summary) if path]
 
     def check(self) -> None:
         """Prove that everything can be written, else OutputError: called before long work."""
@@ -60,6 +63,21 @@ class Outputs:
             write_atomic(self.report, to_json(evaluation))
         if self.answers:
             write_atomic(self.answers, answers.to_csv())
+        if self.summary:
+            write_atomic(self.summary, json.dumps(summarize(evaluation), indent=2, allow_nan=False))
+
+
+def summarize(found: Evaluation) -> dict[str, float | None]:
+    """Return the ten figures that say most, by name; None for what the data cannot give."""
+    names = ("auroc", "average_precision", "sensitivity", "specificity", "calibration_error")
+    return {
+        "images": found.images,
+        "lesions": found.lesions,
+        "malignant": found.malignant,
+        "malignant_missed": found.confusion["fn"],
+        **{name: found.metrics[name].value for name in names},
+        "referred": found.referral.referred.value,
+    }
 
 
 def to_name(split: str, tta: bool) -> str:

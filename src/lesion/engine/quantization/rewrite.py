@@ -2,11 +2,9 @@
 
 import io
 import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +12,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from lesion.engine.quantization.recipe import PRODUCTS, Recipe
+from lesion.files import temporary_folder
 
 Pixels = npt.NDArray[np.uint8]
 MOST_FOR_HISTOGRAMS = 64  # images; a histogram of every activation is kept of each
@@ -44,9 +43,9 @@ def quantize_graph(graph: bytes, calibration: Pixels, recipe: Recipe) -> bytes:
             return next(self.feeds, None)
 
     few = recipe.ranges != "MinMax"
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _quiet():
+    with temporary_folder() as folder, warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
-        paths = [Path(folder) / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx")]
+        paths = [folder / name for name in ("fp32.onnx", "prepared.onnx", "int8.onnx")]
         paths[0].write_bytes(graph)
         quant_pre_process(paths[0], paths[1], skip_symbolic_shape=True)
         nodes = find_ancestors(onnx.load(paths[1]), "logits")
