@@ -186,9 +186,11 @@ class ExportConfig:
     calibration_images: int = knob(256, at_least=8)
     """Training images that int8 ranges are measured on."""
     max_auroc_loss: float = knob(0.005, at_least=0, at_most=1)
-    """Largest allowed loss of validation AUROC by int8; on few malignant images one that chance explains passes."""
+    """Largest allowed loss of AUROC by int8: the upper end of its 95 % interval on validation must keep it."""
+    max_specificity_loss: float = knob(0.02, at_least=0, at_most=1)
+    """Largest allowed loss of mean specificity at sensitivities from 0.8 to 1 by int8: as max_auroc_loss."""
     max_sensitivity_loss: float = knob(0.01, at_least=0, at_most=1)
-    """Largest allowed loss of sensitivity at the operating point by int8."""
+    """Largest allowed loss of sensitivity by int8, at the specificity of fp32's operating point, as measured."""
 
 
 @dataclass
