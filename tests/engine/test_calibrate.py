@@ -11,10 +11,11 @@ from lesion.engine.calibrate import (
     choose_threshold,
     fit_conformal,
     fit_limits,
+    fit_prior,
     fit_temperature,
     summarize,
 )
-from lesion.errors import DataError
+from lesion.errors import DataError, NonFiniteError
 from lesion.inference.decide import find_flags, to_probabilities
 from lesion.manifest import Check
 from tests.inference.test_decide import TWO
@@ -28,15 +29,63 @@ def test_the_temperature_that_made_the_data_is_found(true: float) -> None:
     assert fit_temperature(logits, targets) == pytest.approx(true, rel=0.03)
 
 
-def test_the_temperature_is_where_the_likelihood_is_highest() -> None:
+def test_the_temperature_is_where_likelihood_and_prior_are_highest() -> None:
     rng = np.random.default_rng(1)
     logits, targets = rng.normal(0, 4, (500, 7)), rng.integers(0, 7, 500)
 
     def loss(temperature: float) -> float:
-        return float(-np.log(to_probabilities(logits, temperature)[np.arange(500), targets]).mean())
+        chosen = to_probabilities(logits, temperature)[np.arange(500), targets]
+        return float(-np.log(chosen).sum() + np.log(temperature) ** 2 / 2)
 
     best = fit_temperature(logits, targets)
-    assert all(loss(best) <= loss(other) + 1e-9 for other in np.geomspace(0.06, 19, 200))
+    assert all(loss(best) <= loss(other) + 1e-5 for other in np.geomspace(0.06, 19, 200))
+
+
+@pytest.mark.parametrize("images", [2, 20, 200])
+def test_a_split_that_is_answered_without_error_makes_no_model_certain_of_everything(images: int) -> None:
+    logits = np.array([[5.0, 0.0], [0.0, 5.0]] * (images // 2))
+    assert 0.5 < fit_temperature(logits, [0, 1] * (images // 2)) < 1
+
+
+def test_an_unusual_temperature_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    targets = np.arange(500) % 2
+    fit_temperature(np.eye(2)[targets], targets)
+    assert "outside 0.5 to 10" in caplog.text
+    assert "500 validation images" in caplog.text
+    caplog.clear()
+    fit_temperature([[1.0, 0.0], [0.0, 1.0]], [0, 1])
+    assert not caplog.text
+
+
+SHARES = np.array([0.67, 0.12, 0.11, 0.06, 0.04])
+
+
+def draw_scores(rng: np.random.Generator, count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Log-likelihoods of five classes, and classes in their shares."""
+    targets = rng.choice(5, count, p=SHARES)
+    x = 2 * np.eye(5)[targets] + rng.normal(0, 1, (count, 5))
+    return -((x[:, None] - 2 * np.eye(5)) ** 2).sum(2) / 2, targets
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0])
+def test_training_with_other_shares_is_corrected(power: float) -> None:
+    rng = np.random.default_rng(3)
+
+    def answer(likelihood: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Logits of a network that is too sure, trained with classes weighted by a power of their shares."""
+        return 1.5 * (likelihood + (1 - power) * np.log(SHARES))
+
+    (seen, targets), (new, truth) = draw_scores(rng, 400), draw_scores(rng, 20_000)
+    correction = fit_prior(answer(seen), targets, SHARES, power)
+    temperature = fit_temperature(answer(seen) + correction, targets)
+    assert temperature == pytest.approx(1.5, rel=0.15)
+    common = np.isin(truth, [1, 2]).mean()
+
+    def mean(logits: npt.NDArray[np.float64], temperature: float) -> float:
+        return float(to_probabilities(logits, temperature)[:, 1:3].sum(axis=1).mean())
+
+    assert mean(answer(new) + correction, temperature) == pytest.approx(common, abs=0.025)
+    assert mean(answer(new), fit_temperature(answer(seen), targets)) > common + 0.02 * (1 + power)
 
 
 def test_the_operating_point_reaches_its_sensitivity() -> None:
@@ -183,6 +232,22 @@ def test_a_measure_that_never_varies_flags_only_what_differs() -> None:
 def test_images_that_are_all_alike_all_pass() -> None:
     measures = np.full((20, 2), 0.5)
     assert accept(measures, fit_limits(measures, CHECKS, 0.95)).all()
+
+
+@pytest.mark.parametrize("acceptance", [0.6, 1.0])
+def test_a_measure_that_is_not_a_number_makes_no_limit(acceptance: float) -> None:
+    measures = np.random.default_rng(4).normal(size=(50, 2))
+    measures[7, 0], measures[9, 1] = np.nan, np.inf
+    checks = fit_limits(measures, CHECKS, acceptance)
+    assert np.isfinite([checks[0].high, checks[1].low, checks[1].high]).all()
+    assert not accept(measures, checks)[[7, 9]].any()
+    with pytest.raises(NonFiniteError, match="the checks measure no validation image"):
+        fit_limits(np.full((5, 2), np.nan), CHECKS, acceptance)
+
+
+def test_the_reference_leaves_out_what_is_not_a_number() -> None:
+    values = np.linspace(0, 1, 101)
+    assert summarize("a", [*values, np.nan, np.inf]) == summarize("a", values)
 
 
 # --- what service is compared with ------------------------------------------------------------------------------------

@@ -9,21 +9,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from lesion import __version__
 from lesion.artifact import Artifact
 from lesion.config.load import fingerprint, load_config
 from lesion.config.schema import Config
 from lesion.data.split import Dataset, open_dataset
-from lesion.engine.calibrate import choose_threshold, fit_conformal, fit_limits, fit_temperature, summarize
+from lesion.engine.calibrate import choose_threshold, fit_conformal, fit_limits, fit_prior, fit_temperature, summarize
 from lesion.engine.checkpoint import find_best, read_checkpoint
 from lesion.engine.guard import HINT
-from lesion.engine.parity import BATCH, Parity, compare, run_batches
+from lesion.engine.parity import BATCH, Logits, Parity, compare, run_batches
 from lesion.engine.validation import Pixels, Validation, sample_training
 from lesion.errors import ArtifactError, ConfigError, NonFiniteError, brief
 from lesion.exports import ExportReport
 from lesion.files import write_atomic
-from lesion.inference.decide import to_malignant, to_probabilities
+from lesion.inference.decide import Floats, to_malignant, to_probabilities
 from lesion.inference.predictor import Answers, Predictor, draw_test_image
 from lesion.manifest import Check, Conformal, Manifest, SelfTest
 from lesion.metrics import measure, point
@@ -65,9 +66,14 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
         "parameters": count_parameters(net),
         **describe(config, dataset),
     }
+    reference = _torch_logits(net, validation.pixels)
+    if (correction := correct_prior(config, dataset, validation, reference)) is not None:
+        add_bias(net, correction)
+        reference = (reference + correction).astype(np.float32)
+        provenance["prior_correction"] = list(map(float, correction))
     graph = deploy([net], sample_training(dataset, config, CHECKED, show))
     artifact = make_artifact(graph, name_model(config), config, validation, provenance)
-    parity = compare(artifact, _torch_logits(net, validation.pixels), validation)
+    parity = compare(artifact, reference, validation)
     parity.require(config.export.parity_tolerance)
     return save(artifact, run.model, parity)
 
@@ -107,6 +113,27 @@ def load_network(checkpoint: Path, config: Config) -> Classifier:
     if not all(value.isfinite().all() for value in net.state_dict().values()):
         raise NonFiniteError(f"{checkpoint} holds weights that are not a number", hint=HINT)
     return net.eval()
+
+
+def correct_prior(config: Config, dataset: Dataset, validation: Validation, logits: Logits) -> Floats | None:
+    """What training with other class shares than the data's has to be corrected by, (classes,) to be added to logits.
+
+    None when training took classes as often as they occur.
+    """
+    expected = config.loss.weighting + config.loss.adjustment + config.data.balance
+    if not expected:
+        return None
+    taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
+    targets = [taxonomy.target(row.dx) for row in dataset.members["train"]]
+    counts = np.maximum(np.bincount(targets, minlength=len(taxonomy.labels)), 1)
+    return fit_prior(logits, validation.targets, counts / counts.sum(), expected)
+
+
+def add_bias(net: Classifier, bias: npt.ArrayLike) -> None:
+    """Add (classes,) to the logits of `net`, in the bias of its last layer."""
+    *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        last.bias.add_(torch.as_tensor(np.asarray(bias), dtype=last.bias.dtype))
 
 
 def deploy(nets: Sequence[Classifier], pixels: Pixels) -> bytes:
