@@ -99,7 +99,9 @@ def test_all_that_decides_is_fitted_on_validation(trained: Trained) -> None:
     assert all(sum(each.shares) == pytest.approx(1) for each in manifest.reference)
     malignant = predictor.malignant(validation.pixels)
     covered = malignant[validation.malignant] >= manifest.conformal.malignant_from
-    assert covered.mean() >= manifest.conformal.coverage == trained.config.eval.coverage
+    count = len({lesion for lesion, each in zip(validation.lesions, validation.malignant, strict=True) if each})
+    assert manifest.conformal.goals == (min(0.98, count / (count + 1)), 0.8)
+    assert covered.mean() >= manifest.conformal.goals[0]
 
 
 def test_a_training_with_other_class_shares_is_corrected_in_the_graph(trained: Trained, run_copy: Run) -> None:

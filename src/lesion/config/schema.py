@@ -169,8 +169,14 @@ class EvalConfig:
 
     sensitivity: float = knob(0.95, above=0, at_most=1)
     """The operating point: the threshold is the highest with at least this sensitivity on validation."""
-    coverage: float = knob(0.95, above=0.5, at_most=0.999)
-    """Share of the lesions of each class that the conformal sets cover; who is not certain by them is referred."""
+    confidence: float | None = knob(None, above=0.5, at_most=0.999)
+    """How sure it must be, over lesions, that new ones reach this sensitivity; null: it is reached on validation."""
+    coverage_malignant: float = knob(0.98, above=0.5, at_most=0.999)
+    """Share of the malignant lesions whose conformal set holds "malignant": a benign answer below it is referred."""
+    coverage_benign: float = knob(0.8, above=0.5, at_most=0.999)
+    """Share of the benign lesions whose conformal set holds "benign": a malignant answer within it is referred."""
+    coverage: float | None = knob(None, above=0.5, at_most=0.999)
+    """One coverage for both classes, in place of the two above; null for none."""
     acceptance: float = knob(0.95, above=0.5, at_most=1)
     """Share of the validation images that pass the checks of quality and likeness; what does not is referred."""
     stress_images: int = knob(500, at_least=10)

@@ -90,12 +90,26 @@ def _minimise(loss: Callable[[float], float], low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def choose_threshold(malignant: npt.ArrayLike, truth: npt.ArrayLike, sensitivity: float) -> float:
+def choose_threshold(
+    malignant: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    sensitivity: float,
+    lesions: Sequence[str] = (),
+    confidence: float | None = None,
+) -> float:
     """The operating point for (n,) malignant probabilities against (n,) bool truth.
+
+    Without `confidence` it reaches `sensitivity` on these images. With it, the sensitivity over new lesions is at least
+    `sensitivity` with this confidence: of m malignant lesions so few may lie below the threshold that more would be
+    likely otherwise (`count_spare`). Each of the (n,) `lesions` weighs one, shared by its images. When m is too small
+    for any promise, the threshold lies below all of them, and a warning is logged.
 
     Raises DataError when validation holds no malignant image.
     """
-    threshold = threshold_for_sensitivity(malignant, truth, sensitivity, MARGIN)
+    if confidence is None:
+        threshold = threshold_for_sensitivity(malignant, truth, sensitivity, MARGIN)
+    else:
+        threshold = _choose_safe_threshold(malignant, truth, lesions, sensitivity, confidence)
     if threshold is None:
         raise DataError(
             "the validation split has no malignant image, so no operating point can be chosen",
@@ -104,18 +118,70 @@ def choose_threshold(malignant: npt.ArrayLike, truth: npt.ArrayLike, sensitivity
     return threshold
 
 
-def fit_conformal(malignant: npt.ArrayLike, truth: npt.ArrayLike, lesions: Sequence[str], coverage: float) -> Conformal:
-    """The sets that cover a new lesion of either class with probability `coverage`, split-conformal per class.
+def count_spare(lesions: int, sensitivity: float, confidence: float) -> int | None:
+    """How many of so many malignant lesions may lie below a threshold that is to reach `sensitivity` on new ones.
 
-    From (n,) malignant probabilities against (n,) bool truth. Images of one lesion are not exchangeable with those of
-    another, lesions are: each weighs one, shared by its images, and the new lesion weighs one at the worst place
-    (Lee, Barber & Willett 2023, arXiv:2306.06342). With too few lesions of a class, it is in every set.
+    The share of new lesions from the score on that k + 1 of m lesions lie at or below follows a Beta(m - k, k + 1)
+    distribution, whose tail is that of a binomial one: the most k with P(Binomial(m, 1 - sensitivity) <= k) <= 1 -
+    confidence (Wilks 1941, doi:10.1214/aoms/1177731788). None when even k = 0 does not do.
+    """
+    tail, spare = 0.0, None
+    for k in range(lesions):
+        chosen = math.lgamma(lesions + 1) - math.lgamma(k + 1) - math.lgamma(lesions - k + 1)
+        miss = k * math.log1p(-sensitivity) if k else 0.0
+        tail += math.exp(chosen + miss + (lesions - k) * math.log(sensitivity))
+        if tail > 1 - confidence:
+            break
+        spare = k
+    return spare
+
+
+def _choose_safe_threshold(
+    malignant: npt.ArrayLike, truth: npt.ArrayLike, lesions: Sequence[str], sensitivity: float, confidence: float
+) -> float | None:
+    p, t = np.asarray(malignant, float), np.asarray(truth, bool)
+    names, index = np.unique(np.asarray(lesions)[t], return_inverse=True)
+    if not len(names):
+        return None
+    spare = count_spare(len(names), sensitivity, confidence)
+    if spare is None:
+        log.warning(
+            "%d malignant lesions of validation are too few to promise a sensitivity of %g with a confidence of %g: "
+            "the threshold lies below all of them", len(names), sensitivity, confidence,
+        )  # fmt: skip
+    order = np.argsort(p[t])
+    below = np.cumsum((1 / np.bincount(index)[index])[order])  # lesions up to each image
+    at = int((below > (spare or 0) + 1e-9).argmax())
+    # All images from the one at `at` on must be found: just those, by their share of the images.
+    return threshold_for_sensitivity(p, t, 1 - at / len(order), MARGIN)
+
+
+def limit_coverage(coverage: float, truth: npt.ArrayLike, lesions: Sequence[str]) -> float:
+    """`coverage`, or as much of it as the lesions with (n,) bool `truth` can give: n / (n + 1) of n of them.
+
+    With more than that, a class would be in every set, and every answer of the other class referred.
+    """
+    count = len(np.unique(np.asarray(lesions)[np.asarray(truth, bool)]))
+    return min(coverage, count / (count + 1)) if count else coverage
+
+
+def fit_conformal(
+    malignant: npt.ArrayLike, truth: npt.ArrayLike, lesions: Sequence[str], of_malignant: float, of_benign: float
+) -> Conformal:
+    """The sets that cover a new malignant lesion with probability `of_malignant`, a benign one with `of_benign`.
+
+    Split-conformal per class, from (n,) malignant probabilities against (n,) bool truth. Images of one lesion are not
+    exchangeable with those of another, lesions are: each weighs one, shared by its images, and the new lesion weighs
+    one at the worst place (Lee, Barber & Willett 2023, arXiv:2306.06342). With too few lesions of a class, it is in
+    every set.
     """
     p, t = np.asarray(malignant, float), np.asarray(truth, bool)
     _, index, counts = np.unique(np.asarray(lesions), return_inverse=True, return_counts=True)
     weights = 1 / counts[index]
-    lowest = -_conformal_quantile(-p[t], weights[t], coverage, 0)
-    return Conformal(coverage, abs(lowest), _conformal_quantile(p[~t], weights[~t], coverage, 1))  # abs: no -0.0
+    lowest = -_conformal_quantile(-p[t], weights[t], of_malignant, 0)
+    highest = _conformal_quantile(p[~t], weights[~t], of_benign, 1)
+    own = (of_malignant, of_benign) if of_malignant != of_benign else (None, None)
+    return Conformal(min(of_malignant, of_benign), abs(lowest), highest, *own)  # abs: no -0.0
 
 
 def _conformal_quantile(scores: Floats, weights: Floats, coverage: float, worst: float) -> float:
