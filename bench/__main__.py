@@ -6,6 +6,7 @@
 `python -m bench inference --run F --run F --native F` measures answers against PyTorch, ONNX Runtime and Ultralytics.
 `python -m bench decoding --native F` measures ways from a JPEG to pixels.
 `python -m bench sessions --run F` measures settings of ONNX Runtime.
+`python -m bench decisions` simulates what the decision rules promise; that takes two minutes.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 `python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
 lesions, too. `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
@@ -17,7 +18,20 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import accelerator, data, decoding, evaluation, gate, heat, inference, serving, sessions, startup, training
+from bench import (
+    accelerator,
+    data,
+    decisions,
+    decoding,
+    evaluation,
+    gate,
+    heat,
+    inference,
+    serving,
+    sessions,
+    startup,
+    training,
+)
 from bench.ablation import ablate
 from lesion.inference.threads import usable_cpus
 
@@ -66,6 +80,9 @@ def main() -> None:
         if "gate" in names:
             for line in gate.measure(words.ham10000, words.native, words.model, folder):
                 print(line, flush=True)
+    if "decisions" in names:
+        for line in decisions.measure():
+            print(line, flush=True)
     if "decoding" in names:
         print(*decoding.measure(words.native), sep="\n")
     if "sessions" in names:

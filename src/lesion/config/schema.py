@@ -196,7 +196,7 @@ class ExportConfig:
     max_specificity_loss: float = knob(0.02, at_least=0, at_most=1)
     """Largest allowed loss of mean specificity at sensitivities from 0.8 to 1 by int8: as max_auroc_loss."""
     max_sensitivity_loss: float = knob(0.01, at_least=0, at_most=1)
-    """Largest allowed loss of sensitivity by int8, at the specificity of fp32's operating point, as measured."""
+    """Largest loss of sensitivity by int8 at the specificity of fp32's operating point; what chance explains passes."""
 
 
 @dataclass

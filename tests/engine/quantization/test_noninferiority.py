@@ -74,7 +74,15 @@ def test_few_lesions_are_no_test() -> None:
 def test_a_measured_loss_above_its_limit_is_an_excess(
     losses: tuple[float | None, float | None, float | None], excess: str | None
 ) -> None:
-    assert find_excess(Losses(*(Estimate(each, None, None) for each in losses)), LIMITS) == excess
+    low = [None if each is None else each / 2 for each in losses]
+    found = Losses(*(Estimate(value, each, None) for value, each in zip(losses, low, strict=True)))
+    assert find_excess(found, LIMITS) == excess
+
+
+def test_a_loss_of_sensitivity_that_chance_explains_is_no_excess() -> None:
+    none, chance = Estimate(0.0, 0.0, 0.0), Estimate(0.02, 0.0, 0.04)
+    assert find_excess(Losses(none, none, chance), LIMITS) is None
+    assert find_excess(Losses(chance, none, none), LIMITS) is not None
 
 
 def test_a_third_of_the_lesions_of_each_class_chooses_and_whole_lesions_do() -> None:

@@ -73,9 +73,13 @@ def measure_losses(answers: Answers, sensitivity: float) -> Losses:
 
 
 def find_excess(losses: Losses, limits: ExportConfig) -> str | None:
-    """The first measured loss that is above its limit, in words; None when there is none."""
+    """The first measured loss that is above its limit, in words; None when there is none.
+
+    A loss of sensitivity counts only when its interval excludes none: a single image of a hundred exceeds the limit.
+    """
     for name, loss, limit in _pairs(losses, limits):
-        if loss.value is not None and loss.value > limit:
+        above = loss.value is not None and loss.value > limit
+        if above and (name in SHOWN or (loss.low is not None and loss.low > 0)):
             return f"{NAMES[name]} lower by {loss.value:.4f}, at most {limit} allowed"
     return None
 
@@ -84,8 +88,8 @@ def confirm(answers: Answers, sensitivity: float, limits: ExportConfig) -> Confi
     """The verdict on a quantized model, from images that it was not chosen on.
 
     Non-inferiority: the loss of AUROC and that of specificity are shown to keep their limits when the upper ends of
-    their intervals do (Piaggio et al. 2012, doi:10.1001/jama.2012.87802); no significant loss is not enough. The loss
-    of sensitivity counts as measured, since to show that it is below 0.01 takes hundreds of malignant lesions.
+    their intervals do (Piaggio et al. 2012, doi:10.1001/jama.2012.87802); no significant loss is not enough. To show
+    the same of sensitivity at one specificity takes hundreds of malignant lesions; there, only a shown loss counts.
     """
     malignant, benign = (count_lesions(answers.lesions, each) for each in (answers.truth, ~answers.truth))
     losses = measure_losses(answers, sensitivity)
