@@ -55,8 +55,8 @@ def simulate_gate(repeats: int = 30) -> Iterator[str]:
     yield "### Int8: how often a file passes, by its true loss"
     yield (
         f"AUROC may lose {limits.max_auroc_loss}, mean specificity above a sensitivity of 0.8 "
-        f"{limits.max_specificity_loss}. The images are those of the confirmation. “No significant loss” is the rule that "
-        "a loss counts only when its interval excludes 0."
+        f"{limits.max_specificity_loss}. The images are those of the confirmation. “No significant loss” is the rule "
+        "that a loss counts only when its interval excludes 0."
     )
     yield (
         "| malignant lesions | noise | true loss of AUROC | of specificity | shown as good | written untested "
