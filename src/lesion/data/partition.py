@@ -60,9 +60,10 @@ def draw_split(
 
     Within a diagnosis, groups come in the order of a hash of (seed, group). The first ones go one to each part, every
     later one to the part that lacks most images of its share, so no part ends more than one group above its share.
-    When a part that is held out would then have more images of a diagnosis than training, although its share is no
-    larger, groups come by their size instead, so that training gets the largest one: most images of a rare diagnosis
-    can be of one lesion. No random generator: the result depends on no library, version or row order.
+    When a part that is held out would then have more than half of the images of a diagnosis, and more than training,
+    although its share is no larger, groups come by their size instead, so that training gets the largest one: most
+    images of a rare diagnosis can be of one lesion. No random generator: the result depends on no library, version or
+    row order.
 
     Args:
         rows: the images.
@@ -113,12 +114,13 @@ def _is_held_out(share: tuple[str, float]) -> bool:
 
 
 def _is_upside_down(dealt: Mapping[str, str], sizes: Mapping[str, int], shares: Mapping[str, float]) -> bool:
-    """Whether a held-out part has more images than all that train, although its share is no larger."""
+    """Whether a held-out part has most of the images, and more than training, although its share is no larger."""
     held = {name: share for name, share in shares.items() if _is_held_out((name, share))}
     images = {name: sum(sizes[group] for group, part in dealt.items() if part == name) for name in shares}
     training = sum(images[name] for name in shares if name not in held)
     share = sum(each for name, each in shares.items() if name not in held)
-    return any(images[name] > training and each <= share for name, each in held.items())
+    half = sum(sizes.values()) / 2
+    return any(images[name] > max(training, half) and each <= share for name, each in held.items())
 
 
 def _by_diagnosis(rows: Sequence[Row], groups: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:

@@ -82,15 +82,7 @@ def quantize_run(run: Run, progress: Progress | None = None) -> QuantizeReport:
         except Exception as error:  # what this onnxruntime cannot do is no reason to give up the rest
             log.warning("%s: %s", recipe.name, brief(error))
     candidates = mark_front([bench.reference, *(candidate for candidate, _, _ in tried.values())])
-    best, confirmation = None, None
-    ranked = rank([candidate for candidate in candidates if candidate.name in tried and candidate.refused is None])
-    for candidate in ranked[:TRIES]:
-        confirmation = bench.confirm(tried[candidate.name][1])
-        if confirmation.refused is None:
-            best = candidate
-            break
-        refused = replace(candidate, refused=confirmation.refused)
-        candidates = [refused if each is candidate else each for each in candidates]
+    best, confirmation, candidates = choose(bench, candidates, {name: each[1] for name, each in tried.items()})
     exported = None
     if best is None:
         run.quantized.unlink(missing_ok=True)
@@ -181,6 +173,21 @@ def race(artifact: Artifact, reference: Artifact) -> tuple[float, float]:
     times = [[measure_latency(Predictor(each)) for each in (artifact, reference)] for _ in range(ROUNDS)]
     ours, theirs = map(min, zip(*times, strict=True))
     return ours, theirs / ours
+
+
+def choose(
+    bench: Bench, candidates: list[Candidate], files: dict[str, Artifact]
+) -> tuple[Candidate | None, Confirmation | None, list[Candidate]]:
+    """The first candidate in rank that is confirmed, the last test, and the candidates with those tests' refusals."""
+    confirmation = None
+    ranked = rank([candidate for candidate in candidates if candidate.name in files and candidate.refused is None])
+    for candidate in ranked[:TRIES]:
+        confirmation = bench.confirm(files[candidate.name])
+        if confirmation.refused is None:
+            return candidate, confirmation, candidates
+        refused = replace(candidate, refused=confirmation.refused)
+        candidates = [refused if each is candidate else each for each in candidates]
+    return None, confirmation, candidates
 
 
 def rank(admitted: list[Candidate]) -> list[Candidate]:
