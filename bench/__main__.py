@@ -9,7 +9,8 @@
 `python -m bench lesions --ham10000 F` prints how many pairs of images of one lesion the near-duplicate search finds.
 `python -m bench evaluation --run F` evaluates a run's model; that takes minutes.
 `python -m bench gate --ham10000 F --model M` prints what a model refuses to answer; with --native F, high-resolution
-lesions, too. `python -m bench statistics` simulates what intervals and tests promise; that takes minutes.
+lesions, too. `python -m bench statistics` simulates what intervals, tests, calibration and the gates
+promise; that takes minutes.
 `python -m bench heat --ham10000 F --native F --model M` compares its heat maps with masks of lesions.
 """
 
@@ -17,11 +18,13 @@ import argparse
 import platform
 import tempfile
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from bench import (
     accelerator,
     data,
+    decisions,
     decoding,
     evaluation,
     gate,
@@ -93,7 +96,7 @@ def main() -> None:
     if "heat" in names:
         print(*heat.measure(words.ham10000, words.native, words.model), sep="\n")
     if "statistics" in names:
-        for line in statistics.measure():
+        for line in chain(statistics.measure(), [""], decisions.measure()):
             print(line, flush=True)
     if "serving" in names:
         commands = serving.find_servers(words.model, words.peers, words.before)

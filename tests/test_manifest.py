@@ -76,7 +76,7 @@ def test_a_manifest_survives_its_json(
         PreprocessSpec(64, "bicubic"),
         temperature,
         threshold,
-        Conformal(*(data.draw(SHARES) for _ in range(3))),
+        Conformal(*(data.draw(SHARES) for _ in range(3)), data.draw(st.none() | SHARES), data.draw(st.none() | SHARES)),
         tuple(data.draw(CHECKS)),
         tuple(data.draw(st.lists(REFERENCE, max_size=2))),
         SelfTest((share := data.draw(SHARES), 1 - share, *([0.0] * (len(taxonomy.labels) - 2))), 1e-3),
@@ -162,6 +162,8 @@ WRONG: list[tuple[str, Any]] = [
     ("taxonomy.malignant", "mel"),
     ("conformal", [0.9, 0.3, 0.5]),
     ("conformal.coverage", 1.1),
+    ("conformal.benign_coverage", 1.1),
+    ("conformal.malignant_coverage", "0.9"),
     ("conformal.malignant_from", -0.1),
     ("conformal.malignant_from", "0.3"),
     ("conformal.benign_to", True),
@@ -236,7 +238,8 @@ def test_the_limits_of_a_manifest_are_told() -> None:
     error = refusal(json.dumps({**json.loads(TEXT), "temperature": -1, "threshold": 2}))
     assert error.message == (
         "the manifest has temperature -1.0, threshold 2.0 and "
-        "Conformal(coverage=0.9, malignant_from=0.35, benign_to=0.45); a positive temperature and shares in [0, 1] "
+        "Conformal(coverage=0.9, malignant_from=0.35, benign_to=0.45, malignant_coverage=None, benign_coverage=None); "
+        "a positive temperature and shares in [0, 1] "
         "expected"
     )
 

@@ -41,7 +41,7 @@ class Referral:
     """When the model does not answer alone."""
 
     coverage: float
-    """The goal of the conformal sets."""
+    """The goal of the conformal sets; the lesser of the two when each class has its own."""
     malignant_covered: Estimate
     """Share of malignant images with "malignant" in their set, over lesions."""
     benign_covered: Estimate
@@ -58,6 +58,15 @@ class Referral:
     """Share of answered images (x) to share of wrong answers among them (y), the least certain referred first."""
     area: Estimate
     """Under that curve; 0 is best."""
+    malignant_goal: float
+    """The share of malignant lesions that the sets were made to cover."""
+    benign_goal: float
+    missed_alone: Estimate
+    """Share of malignant images that are answered "benign": what `missed` would be without referral."""
+    rescued: Estimate
+    """Share of those that are referred."""
+    withdrawn: Estimate
+    """Share of the images answered "malignant" that are referred instead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,32 @@ class ExportReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """What a quantized file loses against the fp32 file on the same images; negative is better."""
+
+    auroc: Estimate
+    specificity: Estimate
+    """Of the mean specificity at sensitivities from 0.8 to 1."""
+    sensitivity: Estimate
+    """At the specificity of the fp32 file's operating point."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """A test of the chosen recipe on validation images of lesions that it was not chosen on."""
+
+    images: int
+    malignant_lesions: int
+    losses: Losses
+    shown: bool
+    """Whether the file is shown to keep the limits: the upper ends of the intervals do."""
+    refused: str | None
+    """Why the file must not be shipped; None when it may."""
+    doubt: str | None
+    """What is not shown, in words; None when all is."""
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One way to quantize a model file, measured on this machine and on validation."""
 
@@ -44,7 +70,7 @@ class Candidate:
     memory: int | None
     """Bytes at most in use of a process that loads it and answers once; None when it is clearly slower."""
     auroc_loss: Estimate
-    """Against the fp32 file; negative is better."""
+    """Against the fp32 file, on the images that the recipe is chosen on; negative is better."""
     validation: dict[str, float | None]
     """Figures on validation, calibrated anew."""
     max_difference: float | None
@@ -68,6 +94,8 @@ class QuantizeReport:
     candidates: list[Candidate]
     exported: ExportReport | None
     """The file that was written, if any."""
+    confirmation: Confirmation | None
+    """Of the chosen candidate, or of the last one that was refused; None when none came so far."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,20 @@ class Conformal:
     """
 
     coverage: float
+    """The lesser of the two below."""
     malignant_from: float
     """"malignant" belongs to the set from this malignant probability on."""
     benign_to: float
     """"benign" belongs to the set up to this malignant probability."""
+    malignant_coverage: float | None = None
+    """Of the malignant lesions; None in a file from before each class had its own: it is `coverage`."""
+    benign_coverage: float | None = None
+
+    @property
+    def goals(self) -> tuple[float, float]:
+        """The shares of malignant and of benign lesions with their class in the set."""
+        malignant, benign = self.malignant_coverage, self.benign_coverage
+        return self.coverage if malignant is None else malignant, self.coverage if benign is None else benign
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class SelfTest:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """Nothing here has a default: a missing entry is an error."""
+    """Without its own default, a missing entry is an error."""
 
     name: str
     taxonomy: Taxonomy
@@ -106,6 +116,7 @@ class Manifest:
         data = asdict(self)
         if not self.preprocess.reduce:  # a file from before it was there stays the same when it is packed anew
             del data["preprocess"]["reduce"]
+        data["conformal"] = {name: value for name, value in data["conformal"].items() if value is not None}
         return json.dumps(data, allow_nan=False, sort_keys=True)
 
     @classmethod
@@ -128,9 +139,7 @@ class Manifest:
                 preprocess=PreprocessSpec.of(data["preprocess"]),
                 temperature=_number(data["temperature"]),
                 threshold=_number(data["threshold"]),
-                conformal=Conformal(
-                    *(_number(data["conformal"][key]) for key in ("coverage", "malignant_from", "benign_to"))
-                ),
+                conformal=_read_conformal(data["conformal"]),
                 checks=_many(data["checks"], _read_check, MAX_CHECKS),
                 reference=_many(data["reference"], _read_reference, MAX_CHECKS + 1),
                 self_test=SelfTest(
@@ -146,7 +155,8 @@ class Manifest:
 
     def _check(self) -> None:
         conformal = self.conformal
-        shares = (self.threshold, conformal.coverage, conformal.malignant_from, conformal.benign_to)
+        sets = (conformal.coverage, *conformal.goals, conformal.malignant_from, conformal.benign_to)
+        shares = (self.threshold, *sets)
         if not self.temperature > 0 or not all(0 <= share <= 1 for share in shares):
             raise ArtifactError(
                 f"the manifest has temperature {self.temperature}, threshold {self.threshold} and {conformal}; "
@@ -183,6 +193,12 @@ def _require_format(found: int) -> None:
 def _is_sound(check: Check) -> bool:
     ordered = check.low is None or check.high is None or check.low <= check.high
     return ordered and (check.low is None or check.low_flag != "") and (check.high is None or check.high_flag != "")
+
+
+def _read_conformal(data: dict[str, Any]) -> Conformal:
+    coverage, malignant_from, benign_to = (_number(data[key]) for key in ("coverage", "malignant_from", "benign_to"))
+    own = (_number(data[key]) if key in data else None for key in ("malignant_coverage", "benign_coverage"))
+    return Conformal(coverage, malignant_from, benign_to, *own)
 
 
 def _read_check(data: dict[str, Any]) -> Check:

@@ -46,6 +46,22 @@ def test_a_group_of_two_diagnoses_counts_under_the_rarer_one() -> None:
     assert {parts[f"M{i}"] for i in range(4)} == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("folds", [0, 3])
+def test_training_gets_the_lesion_that_most_images_of_a_rare_diagnosis_show(seed: int, folds: int) -> None:
+    sizes = {"A": 1, "B": 1, "C": 40} if not folds else {"A": 1, "B": 1, "C": 40, "D": 2, "E": 1}
+    rows = [Row(f"{lesion}{i}", lesion, "df", Path()) for lesion, count in sizes.items() for i in range(count)]
+    parts = draw_split(rows, 0.15, 0.15, seed, folds=folds, calibration=0.1 if folds else 0.0)
+    assert {parts[f"C{i}"] for i in range(40)} <= {"train", "fold0", "fold1", "fold2"}
+    assert set(parts.values()) == set(name_parts(0.15, 0.15, folds, 0.1 if folds else 0.0))
+
+
+def test_other_splits_are_drawn_as_ever() -> None:
+    """The largest lesion moves only when a held-out part would have more images of a diagnosis than training."""
+    parts = draw_split(make_rows(40), 0.15, 0.15, 0)
+    assert {image.split("_")[0] for image, part in parts.items() if part == "test"} == {"I11", "I2", "I25", "I32"}
+
+
 @pytest.mark.parametrize("folds", [2, 5])
 def test_folds_share_evenly_what_is_not_test(folds: int) -> None:
     rows = make_rows(300)

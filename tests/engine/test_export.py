@@ -99,7 +99,19 @@ def test_all_that_decides_is_fitted_on_validation(trained: Trained) -> None:
     assert all(sum(each.shares) == pytest.approx(1) for each in manifest.reference)
     malignant = predictor.malignant(validation.pixels)
     covered = malignant[validation.malignant] >= manifest.conformal.malignant_from
-    assert covered.mean() >= manifest.conformal.coverage == trained.config.eval.coverage
+    count = len({lesion for lesion, each in zip(validation.lesions, validation.malignant, strict=True) if each})
+    assert manifest.conformal.goals == (min(0.98, count / (count + 1)), 0.8)
+    assert covered.mean() >= manifest.conformal.goals[0]
+
+
+def test_a_training_with_other_class_shares_is_corrected_in_the_graph(trained: Trained, run_copy: Run) -> None:
+    run_copy.config.write_text(run_copy.config.read_text().replace("weighting: 0.0", "weighting: 0.5"))
+    export_run(run_copy)
+    plain, corrected = Predictor.load(trained.run.model), Predictor.load(run_copy.model)
+    pixels = _pixels(trained)[:5]
+    added = corrected.manifest.provenance["prior_correction"]
+    assert corrected.logits(pixels) - plain.logits(pixels) == pytest.approx(np.tile(added, (5, 1)), abs=1e-4)
+    assert "prior_correction" not in plain.manifest.provenance
 
 
 def test_weights_that_are_not_a_number_are_not_exported(run_copy: Run) -> None:

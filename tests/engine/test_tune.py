@@ -1,8 +1,10 @@
 """A learning rate and a batch size from Lightning's Tuner, whose checkpoints only hold plain data here, too."""
 
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +13,7 @@ from lesion.data.datamodule import LesionData
 from lesion.data.split import open_dataset
 from lesion.engine.train import Material
 from lesion.engine.trainer import quiet
-from lesion.engine.tune import HIGHEST, LOWEST, STEPS, find_batch_size, find_lr, tune
+from lesion.engine.tune import HIGHEST, LOWEST, STEPS, find_batch_size, find_lr, find_steepest, tune
 from lesion.errors import ConfigError
 from lesion.progress import Silent
 from tests.conftest import Cli
@@ -58,6 +60,15 @@ def test_a_learning_rate_is_found_and_the_weights_come_back(
     assert capsys.readouterr() == ("", "")  # Lightning has a bar of its own
     assert same(copy_state(material.module), before)
     assert not Path(quick.runs).exists()
+
+
+def test_the_steepest_fall_is_over_the_logarithm_of_the_rate() -> None:
+    rates = np.geomspace(LOWEST, HIGHEST, STEPS)
+    losses = 2 - 1 / (1 + (1e-3 / rates) ** 2)  # falls around 1e-3
+    losses -= 1e-3 * np.sin(np.arange(STEPS))  # noise, which is steepest over the rate where rates are small
+    assert np.exp(np.abs(np.log(find_steepest(rates.tolist(), losses.tolist()) / 1e-3))) < 1.5
+    assert find_steepest(rates.tolist(), np.arange(STEPS).tolist()) is None
+    assert find_steepest(rates.tolist(), [math.nan] * STEPS) is None
 
 
 @pytest.mark.parametrize(("fits", "found"), [(20, 16), (999, 64)])

@@ -88,6 +88,35 @@ def test_too_few_images_are_said_to_be_too_few(manifest: Manifest) -> None:
     assert fill(drift, [0.95], [0.5])["status"] == "drifted"
 
 
+def draw_bursts(seed: int, images: int, burst: int) -> np.ndarray[Any, Any]:
+    """Values without drift, in bursts of images of one lesion."""
+    draw = np.random.default_rng(seed)
+    own = np.repeat(draw.uniform(0, 1, -(-images // burst)), burst)[:images]
+    return np.clip(own + draw.normal(0, 0.02, images), 0, 1)
+
+
+@pytest.mark.parametrize("burst", [1, 3, 5])
+def test_several_images_of_each_lesion_raise_no_alarm(manifest: Manifest, burst: int) -> None:
+    alarms, effects = 0, []
+    for seed in range(40):
+        values = draw_bursts(seed, 150, burst)
+        report = fill(Drift(manifest), values, np.random.default_rng(seed).uniform(0, 1, 150))["quantities"]
+        alarms += report["malignant"]["status"] == "drifted"
+        effects.append(150 / report["malignant"]["independent"])
+        assert report["brightness"]["independent"] > 75
+    assert alarms == 0
+    assert np.mean(effects) == pytest.approx(burst * 0.85, rel=0.25)
+
+
+@pytest.mark.parametrize("burst", [1, 5])
+def test_a_drift_is_found_among_bursts_and_when_it_begins_within_the_window(manifest: Manifest, burst: int) -> None:
+    for seed in range(10):
+        values = draw_bursts(seed, 1000, burst)
+        values[150:] = values[150:] ** 3
+        drift = Drift(manifest, window=1000)
+        assert fill(drift, values, draw_bursts(99, 1000, 1))["quantities"]["malignant"]["status"] == "drifted"
+
+
 def test_a_validation_that_was_too_small_never_raises_an_alarm(manifest: Manifest) -> None:
     report = fill(Drift(replace(manifest, provenance={"parity": {"images": 90}})), [0.95] * 600, [0.5] * 600)
     assert report["status"] == "too few"

@@ -73,9 +73,11 @@ def _find_headlines(found: Evaluation) -> list[tuple[str, Estimate]]:
         ("calibration error before", found.calibration_error_before),
         ("auroc of lesions", found.lesion_metrics["auroc"]),
         ("referred", referral.referred),
+        ("malignant missed without referral", referral.missed_alone),
         ("malignant missed and not referred", referral.missed),
-        (f"malignant covered, goal {referral.coverage:.2f}", referral.malignant_covered),
-        (f"benign covered, goal {referral.coverage:.2f}", referral.benign_covered),
+        ("alarms withdrawn by referral", referral.withdrawn),
+        (f"malignant covered, goal {referral.malignant_goal:.2f}", referral.malignant_covered),
+        (f"benign covered, goal {referral.benign_goal:.2f}", referral.benign_covered),
     ]
 
 

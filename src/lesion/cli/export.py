@@ -20,7 +20,7 @@ Targets = Annotated[
     ),
 ]
 Quantize = Annotated[
-    bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx that answers as well.")
+    bool, typer.Option("--quantize", help="Search a faster int8 twin of the run's model.onnx and test what it loses.")
 ]
 Ensemble = Annotated[
     bool, typer.Option("--ensemble", help="Join the runs into one file, in a run folder of its own in --runs.")

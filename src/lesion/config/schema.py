@@ -169,8 +169,14 @@ class EvalConfig:
 
     sensitivity: float = knob(0.95, above=0, at_most=1)
     """The operating point: the threshold is the highest with at least this sensitivity on validation."""
-    coverage: float = knob(0.95, above=0.5, at_most=0.999)
-    """Share of the lesions of each class that the conformal sets cover; who is not certain by them is referred."""
+    confidence: float | None = knob(None, above=0.5, at_most=0.999)
+    """How sure it must be, over lesions, that new ones reach this sensitivity; null: it is reached on validation."""
+    coverage_malignant: float = knob(0.98, above=0.5, at_most=0.999)
+    """Share of the malignant lesions whose conformal set holds "malignant": a benign answer below it is referred."""
+    coverage_benign: float = knob(0.8, above=0.5, at_most=0.999)
+    """Share of the benign lesions whose conformal set holds "benign": a malignant answer within it is referred."""
+    coverage: float | None = knob(None, above=0.5, at_most=0.999)
+    """One coverage for both classes, in place of the two above; null for none."""
     acceptance: float = knob(0.95, above=0.5, at_most=1)
     """Share of the validation images that pass the checks of quality and likeness; what does not is referred."""
     stress_images: int = knob(500, at_least=10)
@@ -186,9 +192,11 @@ class ExportConfig:
     calibration_images: int = knob(256, at_least=8)
     """Training images that int8 ranges are measured on."""
     max_auroc_loss: float = knob(0.005, at_least=0, at_most=1)
-    """Largest allowed loss of validation AUROC by int8; on few malignant images one that chance explains passes."""
+    """Largest allowed loss of AUROC by int8: the upper end of its 95 % interval on validation must keep it."""
+    max_specificity_loss: float = knob(0.02, at_least=0, at_most=1)
+    """Largest allowed loss of mean specificity at sensitivities from 0.8 to 1 by int8: as max_auroc_loss."""
     max_sensitivity_loss: float = knob(0.01, at_least=0, at_most=1)
-    """Largest allowed loss of sensitivity at the operating point by int8."""
+    """Largest loss of sensitivity by int8 at the specificity of fp32's operating point; what chance explains passes."""
 
 
 @dataclass

@@ -60,7 +60,10 @@ def draw_split(
 
     Within a diagnosis, groups come in the order of a hash of (seed, group). The first ones go one to each part, every
     later one to the part that lacks most images of its share, so no part ends more than one group above its share.
-    No random generator: the result depends on no library, version or row order.
+    When a part that is held out would then have more than half of the images of a diagnosis, and more than training,
+    although its share is no larger, groups come by their size instead, so that training gets the largest one: most
+    images of a rare diagnosis can be of one lesion. No random generator: the result depends on no library, version or
+    row order.
 
     Args:
         rows: the images.
@@ -83,14 +86,41 @@ def draw_split(
                 "each split needs one",
                 hint="add lesions of this diagnosis, or remove its rows from the metadata",
             )
-        total = sum(map(len, images.values()))
-        lacking = {name: share * total for name, share in shares.items()}
         ranked = sorted(images, key=lambda group: sha256(f"{seed}:{group}".encode()))
-        for group, first in zip(ranked, [*shares, *[""] * len(ranked)], strict=False):
-            name = first or max(lacking, key=lacking.__getitem__)
-            lacking[name] -= len(images[group])
+        sizes = {group: len(images[group]) for group in ranked}
+        dealt = _deal(sizes, shares)
+        if _is_upside_down(dealt, sizes, shares):
+            by_size = {group: sizes[group] for group in sorted(ranked, key=sizes.__getitem__, reverse=True)}
+            dealt = _deal(by_size, dict(sorted(shares.items(), key=_is_held_out)))
+        for group, name in dealt.items():
             assigned.update(dict.fromkeys(images[group], name))
     return assigned
+
+
+def _deal(sizes: Mapping[str, int], shares: Mapping[str, float]) -> dict[str, str]:
+    """Group → part: the first groups one to each part, the others to the part that lacks most images."""
+    total = sum(sizes.values())
+    lacking = {name: share * total for name, share in shares.items()}
+    dealt = {}
+    for group, first in zip(sizes, [*shares, *[""] * len(sizes)], strict=False):
+        name = first or max(lacking, key=lacking.__getitem__)
+        lacking[name] -= sizes[group]
+        dealt[group] = name
+    return dealt
+
+
+def _is_held_out(share: tuple[str, float]) -> bool:
+    return share[0] != "train" and not share[0].startswith("fold")
+
+
+def _is_upside_down(dealt: Mapping[str, str], sizes: Mapping[str, int], shares: Mapping[str, float]) -> bool:
+    """Whether a held-out part has most of the images, and more than training, although its share is no larger."""
+    held = {name: share for name, share in shares.items() if _is_held_out((name, share))}
+    images = {name: sum(sizes[group] for group, part in dealt.items() if part == name) for name in shares}
+    training = sum(images[name] for name in shares if name not in held)
+    share = sum(each for name, each in shares.items() if name not in held)
+    half = sum(sizes.values()) / 2
+    return any(images[name] > max(training, half) and each <= share for name, each in held.items())
 
 
 def _by_diagnosis(rows: Sequence[Row], groups: Mapping[str, str]) -> dict[str, dict[str, list[str]]]:

@@ -15,7 +15,7 @@ from lesion.config.load import load_config, to_yaml
 from lesion.config.schema import Config
 from lesion.data.split import Dataset, open_dataset
 from lesion.engine.checkpoint import find_best
-from lesion.engine.export import CHECKED, deploy, describe, load_network, make_artifact, save
+from lesion.engine.export import CHECKED, add_bias, deploy, describe, load_network, make_artifact, save
 from lesion.engine.parity import compare, measure_latency, run_batches
 from lesion.engine.validation import Validation, sample_training
 from lesion.errors import ConfigError, DataError, LesionError
@@ -175,7 +175,9 @@ def _join(
 
 
 def _temper(net: Classifier, artifact: Artifact) -> Classifier:
-    """`net` with its temperature in the weights of its last layer."""
+    """`net` with its file's correction of the prior and its temperature in the weights of its last layer."""
+    if (correction := artifact.manifest.provenance.get("prior_correction")) is not None:
+        add_bias(net, correction)
     *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
     with torch.no_grad():
         for weights in last.parameters():

@@ -1,5 +1,6 @@
 """A network to a model file, accepted only after torch and the file agree."""
 
+import logging
 import shlex
 import warnings
 from collections.abc import Sequence
@@ -10,21 +11,30 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from lesion import __version__
 from lesion.artifact import Artifact
 from lesion.config.load import fingerprint, load_config
-from lesion.config.schema import Config
+from lesion.config.schema import Config, EvalConfig
 from lesion.data.split import Dataset, open_dataset
-from lesion.engine.calibrate import choose_threshold, fit_conformal, fit_limits, fit_temperature, summarize
+from lesion.engine.calibrate import (
+    choose_threshold,
+    fit_conformal,
+    fit_limits,
+    fit_prior,
+    fit_temperature,
+    limit_coverage,
+    summarize,
+)
 from lesion.engine.checkpoint import find_best, read_checkpoint
 from lesion.engine.guard import HINT
-from lesion.engine.parity import BATCH, Parity, compare, run_batches
+from lesion.engine.parity import BATCH, Logits, Parity, compare, run_batches
 from lesion.engine.validation import Pixels, Validation, sample_training
 from lesion.errors import ArtifactError, ConfigError, DataError, NonFiniteError, brief
 from lesion.exports import ExportReport
 from lesion.files import write_atomic
-from lesion.inference.decide import to_malignant, to_probabilities
+from lesion.inference.decide import Floats, to_malignant, to_probabilities
 from lesion.inference.predictor import Answers, Predictor, draw_test_image
 from lesion.manifest import Check, Conformal, Manifest, SelfTest
 from lesion.metrics import measure, point
@@ -37,6 +47,7 @@ from lesion.records import NOTICE
 from lesion.run import Run, now
 from lesion.taxonomy import MALIGNANT, Taxonomy
 
+log = logging.getLogger(__name__)
 SELF_TEST_TOLERANCE = 1e-3  # other processors round differently; a wrong graph or geometry is off by far more
 CHECKED = 2000  # training images that the checks are fitted to
 
@@ -72,9 +83,14 @@ def export_run(run: Run, progress: Progress | None = None) -> ExportReport:
         "parameters": count_parameters(net),
         **describe(config, dataset),
     }
+    reference = _torch_logits(net, validation.pixels)
+    if (correction := correct_prior(config, dataset, validation, reference)) is not None:
+        add_bias(net, correction)
+        reference = (reference + correction).astype(np.float32)
+        provenance["prior_correction"] = list(map(float, correction))
     graph = deploy([net], sample_training(dataset, config, CHECKED, show))
     artifact = make_artifact(graph, name_model(config), config, validation, provenance)
-    parity = compare(artifact, _torch_logits(net, validation.pixels), validation)
+    parity = compare(artifact, reference, validation)
     parity.require(config.export.parity_tolerance)
     return save(artifact, run.model, parity)
 
@@ -114,6 +130,27 @@ def load_network(checkpoint: Path, config: Config) -> Classifier:
     if not all(value.isfinite().all() for value in net.state_dict().values()):
         raise NonFiniteError(f"{checkpoint} holds weights that are not a number", hint=HINT)
     return net.eval()
+
+
+def correct_prior(config: Config, dataset: Dataset, validation: Validation, logits: Logits) -> Floats | None:
+    """What training with other class shares than the data's has to be corrected by, (classes,) to be added to logits.
+
+    None when training took classes as often as they occur.
+    """
+    expected = config.loss.weighting + config.loss.adjustment + config.data.balance
+    if not expected:
+        return None
+    taxonomy = Taxonomy.of(config.model.classes, config.data.malignant)
+    targets = [taxonomy.target(row.dx) for row in dataset.members["train"]]
+    counts = np.maximum(np.bincount(targets, minlength=len(taxonomy.labels)), 1)
+    return fit_prior(logits, validation.targets, counts / counts.sum(), expected)
+
+
+def add_bias(net: Classifier, bias: npt.ArrayLike) -> None:
+    """Add (classes,) to the logits of `net`, in the bias of its last layer."""
+    *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
+    with torch.no_grad():
+        last.bias.add_(torch.as_tensor(np.asarray(bias), dtype=last.bias.dtype))
 
 
 def deploy(nets: Sequence[Classifier], pixels: Pixels) -> bytes:
@@ -161,7 +198,7 @@ def make_artifact(
         preprocess=spec,
         temperature=1.0,
         threshold=0.5,
-        conformal=Conformal(config.eval.coverage, 0.0, 1.0),
+        conformal=Conformal(0.0, 0.0, 1.0),
         checks=tuple(Check(name, None, None, *FLAGS[name]) for name in NAMES),
         reference=(),
         self_test=SelfTest((0.0,) * len(taxonomy.labels), SELF_TEST_TOLERANCE),
@@ -171,18 +208,20 @@ def make_artifact(
     answers = answers or run_batches(draft, validation.pixels)
     temperature = fit_temperature(answers.logits, validation.targets)
     malignant = to_malignant(to_probabilities(answers.logits, temperature), blank)
-    threshold = choose_threshold(malignant, validation.malignant, config.eval.sensitivity)
+    threshold = choose_threshold(
+        malignant, validation.malignant, config.eval.sensitivity, validation.lesions, config.eval.confidence
+    )
     answer = to_probabilities(draft.logits(spec.apply(draw_test_image())[None]), temperature)[0]
     figures = point(measure(malignant, validation.malignant, threshold))
     finished = replace(
         blank,
         temperature=temperature,
         threshold=threshold,
-        conformal=fit_conformal(malignant, validation.malignant, validation.lesions, config.eval.coverage),
+        conformal=_fit_sets(malignant, validation, config.eval),
         checks=fit_limits(answers.checks, blank.checks, config.eval.acceptance),
         reference=(summarize(MALIGNANT, malignant), *map(summarize, NAMES, answers.checks.T)),
         self_test=SelfTest(tuple(map(float, answer)), SELF_TEST_TOLERANCE),
-        provenance={**provenance, "operating_point": f"sensitivity >= {config.eval.sensitivity} on validation",
+        provenance={**provenance, "operating_point": _describe_rule(config.eval),
                     "validation": figures},
     )  # fmt: skip
     return Artifact.pack(graph, finished)[0]
@@ -208,6 +247,30 @@ def save(artifact: Artifact, path: Path, parity: Parity, reference_latency_ms: f
         temperature=manifest.temperature,
         threshold=manifest.threshold,
     )
+
+
+def _describe_rule(config: EvalConfig) -> str:
+    """How the threshold was chosen, as the manifest says it."""
+    rule = f"sensitivity >= {config.sensitivity}"
+    if config.confidence is None:
+        return f"{rule} on validation"
+    return f"{rule} over lesions with confidence {config.confidence}, from validation"
+
+
+def _fit_sets(malignant: Floats, validation: Validation, config: EvalConfig) -> Conformal:
+    """The conformal sets; lesions that are too few for a coverage reduce it, unless `eval.coverage` asks for one."""
+    truth, lesions = validation.malignant, validation.lesions
+    if config.coverage is not None:
+        return fit_conformal(malignant, truth, lesions, config.coverage, config.coverage)
+    wanted = config.coverage_malignant, config.coverage_benign
+    given = tuple(limit_coverage(goal, each, lesions) for goal, each in zip(wanted, (truth, ~truth), strict=True))
+    for name, goal, coverage in zip(("malignant", "benign"), wanted, given, strict=True):
+        if coverage < goal:
+            log.warning(
+                "the %s lesions of validation are too few for eval.coverage_%s=%g: the sets cover %.3f of them",
+                name, name, goal, coverage,
+            )  # fmt: skip
+    return fit_conformal(malignant, truth, lesions, *given)
 
 
 def _torch_logits(net: Classifier, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -1,12 +1,13 @@
 """A learning rate and a batch size to try, by Lightning's Tuner; no run folder is made."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.tuner.lr_finder import _LRCallback
 from lightning.pytorch.tuner.tuning import Tuner
 
@@ -23,6 +24,7 @@ from lesion.taxonomy import Taxonomy
 STEPS = 100  # of a rate that rises from LOWEST to HIGHEST
 LOWEST, HIGHEST = 1e-7, 1.0
 LARGEST = 4096  # images a step
+SKIPPED = 10  # of these
 TRIAL = 3  # steps of a batch size
 QUESTIONS = ("lr", "batch-size")
 
@@ -43,8 +45,8 @@ class TuneReport:
 def tune(config: Config, question: str, progress: Progress | None = None) -> TuneReport:
     """Suggest "lr" or "batch-size" for one device; the weights are thrown away.
 
-    lr: the rate at which the loss fell most steeply as the rate rose (Smith 2017, arXiv:1506.01186). batch-size: the
-    largest power of two with which three steps fit into the memory of the accelerator.
+    lr: the rate at which the loss fell most steeply as the rate's logarithm rose (Smith 2017, arXiv:1506.01186).
+    batch-size: the largest power of two with which three steps fit into the memory of the accelerator.
 
     Raises ConfigError for another question, for a batch size on a CPU, or when the loss never fell; further errors as
     in `train` before its first epoch.
@@ -70,10 +72,25 @@ def find_lr(config: Config, material: Material, progress: Progress) -> float:
         found = tuner.lr_find(
             module, datamodule=material.data, min_lr=LOWEST, max_lr=HIGHEST, num_training=STEPS, update_attr=False
         )
-    value = found.suggestion() if found else None
+    value = find_steepest(found.results["lr"], found.results["loss"]) if found else None
     if value is None:
         raise ConfigError("no learning rate was found: the loss did not fall", hint="try a larger trainer.batch_size")
-    return float(value)
+    return value
+
+
+def find_steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """The rate at which the loss falls most steeply over the logarithm of the rate; None when it never falls.
+
+    Rates rise exponentially. Over the rate itself, as Lightning's suggestion takes it, nearly every fall is steepest
+    among the smallest rates, where steps are tiny.
+    """
+    inner = slice(SKIPPED, -1)  # at first the mean of the losses is of few, and the last may have diverged
+    logs, values = np.log(np.asarray(rates, float)[inner]), np.asarray(losses, float)[inner]
+    finite = np.isfinite(values)
+    if finite.sum() < 2:
+        return None
+    slopes = np.gradient(values[finite], logs[finite])
+    return float(np.exp(logs[finite][slopes.argmin()])) if slopes.min() < 0 else None
 
 
 def find_batch_size(config: Config, material: Material, progress: Progress) -> int:

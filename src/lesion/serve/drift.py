@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from lesion.manifest import Manifest, Reference
 from lesion.taxonomy import BENIGN, MALIGNANT
 
 TOO_FEW, STEADY, DRIFTED = "too few", "steady", "drifted"
+LATEST = 5000  # images that show how many are of one lesion
+FAR = range(20, 41)  # images apart: those of one lesion are nearer
 Z = 3.0902  # 99.9 % of a normal distribution lie below it
 
 
@@ -37,6 +41,34 @@ def chance(bins: int) -> float:
     """
     k = max(bins - 1, 1)
     return float(k * (1 - 2 / (9 * k) + Z * math.sqrt(2 / (9 * k))) ** 3)
+
+
+def measure_clustering(places: Sequence[int | None], bins: int) -> float:
+    """By how much the counts of (n,) `places`, in the order of the images, vary more than those of as many lesions.
+
+    The design effect of Rao & Scott (1981, doi:10.1080/01621459.1981.10477633), >= 1: images of one lesion or patient
+    arrive one after the other and fall into the same bin. It is 1 + 2 (r1 + r2 + …), with r the correlation of bins at
+    each distance, up to the first that chance explains. A correlation at all distances is no burst but a change within
+    the window, so that at `FAR` is subtracted. Images without a bin are left out.
+    """
+    found = np.array([each for each in places[-LATEST:] if each is not None], np.intp)
+    shares = np.bincount(found, minlength=bins) / max(1, len(found))
+    alike = float(shares @ shares)
+    if len(found) < 2 * FAR.stop or alike >= 1 - 1e-9:
+        return 1.0
+
+    def correlate(distance: int) -> float:
+        return (float((found[distance:] == found[:-distance]).mean()) - alike) / (1 - alike)
+
+    rest = max(0.0, sum(map(correlate, FAR)) / len(FAR))
+    chance_alone = 2 / math.sqrt(len(found) * max(bins - 1, 1))  # two standard errors of a correlation
+    effect = 1.0
+    for distance in range(1, FAR.start):
+        correlation = correlate(distance) - rest
+        if correlation <= chance_alone:
+            break
+        effect += 2 * correlation
+    return effect
 
 
 @dataclass(slots=True)
@@ -91,19 +123,22 @@ class Drift:
         """The state of the window, as plain data.
 
         `images`; `status`, the worst of the quantities'; `quantities`: name → `psi` (None without an image), `expected`
-        (its mean without drift), `images`, `needed` (to tell `alert` from chance; None: validation was too small),
+        (its mean without drift), `images`, `independent` (as many independent images would tell as much),
+        `needed` (of these, to tell `alert` from chance; None: validation was too small),
         `status`, and the bins' `edges`, `shares`, `reference`; `predictions` and `decisions`: name → share.
         """
         with self._lock:
-            images = len(self._window)
+            window = list(self._window)
             counts = [list(track.counts) for track in self._tracks]
             predictions, decisions = dict(self._predictions), dict(self._decisions)
-        pairs = zip(self._tracks, counts, strict=True)
-        quantities = {track.reference.name: self._judge(track.reference, bins) for track, bins in pairs}
+        quantities = {
+            track.reference.name: self._judge(track.reference, bins, [entry[0][column] for entry in window])
+            for column, (track, bins) in enumerate(zip(self._tracks, counts, strict=True))
+        }
         found = {each["status"] for each in quantities.values()}
         return {
             "window": self._size,
-            "images": images,
+            "images": len(window),
             "alert": self._alert,
             "status": next((status for status in (DRIFTED, TOO_FEW) if status in found), STEADY),
             "quantities": quantities,
@@ -120,17 +155,19 @@ class Drift:
         if decision is not None:
             self._decisions[decision] += step
 
-    def _judge(self, reference: Reference, counts: Sequence[int]) -> dict[str, Any]:
+    def _judge(self, reference: Reference, counts: Sequence[int], places: Sequence[int | None]) -> dict[str, Any]:
         n, bins, rest = sum(counts), len(counts), 1 / self._validation if self._validation else 0.0
         spare = self._alert / chance(bins) - rest  # that 1/n may take
         needed = math.ceil(1 / spare) if spare > 0 else None
+        independent = n / measure_clustering(places, bins)
         psi = stability(counts, reference.shares, self._validation) if n else 0.0
         return {
             "psi": psi if n else None,
-            "expected": (bins - 1) * (1 / n + rest) if n else None,
+            "expected": (bins - 1) * (1 / independent + rest) if n else None,
             "images": n,
+            "independent": independent,
             "needed": needed,
-            "status": TOO_FEW if needed is None or n < needed else DRIFTED if psi >= self._alert else STEADY,
+            "status": TOO_FEW if needed is None or independent < needed else DRIFTED if psi >= self._alert else STEADY,
             "edges": list(reference.edges),
             "shares": [count / n for count in counts] if n else None,
             "reference": list(reference.shares),

@@ -78,7 +78,8 @@ def make_bare() -> Evaluation:
         calibration_error_before=NOTHING, diagnoses={}, diagnosis_counts={}, roc=gap, precision_recall=gap,
         reliability=[Bin(0.0, 1.0, 0, None, NOTHING)], reliability_before=[], decision_curve={"model": gap},
         operating_table=[OperatingRow(0.15, None, 1.0, None, 1.0, 0.0, True)], subgroups=[], stress=[], worst=[],
-        referral=Referral(0.9, NOTHING, NOTHING, NOTHING, {}, NOTHING, NOTHING, NOTHING, gap, NOTHING),
+        referral=Referral(0.9, NOTHING, NOTHING, NOTHING, {}, NOTHING, NOTHING, NOTHING, gap, NOTHING, 0.9, 0.9,
+                          NOTHING, NOTHING, NOTHING),
     )  # fmt: skip
 
 
@@ -116,7 +117,8 @@ def _make_referral(p: np.ndarray, truth: np.ndarray, lesions: list[str], metrics
     covered, referred = Estimate(0.912, 0.861, 0.951), Estimate(0.195, 0.161, 0.231)
     return Referral(
         0.9, covered, Estimate(0.897, 0.870, 0.921), referred, flags, metrics["sensitivity"], metrics["specificity"],
-        Estimate(0.021, 0.004, 0.048), risk.curve, risk.area,
+        Estimate(0.021, 0.004, 0.048), risk.curve, risk.area, 0.9, 0.9,
+        Estimate(0.048, 0.021, 0.086), Estimate(0.563, 0.25, 0.8), Estimate(0.24, 0.19, 0.29),
     )  # fmt: skip
 
 

@@ -17,7 +17,9 @@ def test_a_case_by_hand() -> None:
     assert found.referred.value == 3 / 8
     assert found.sensitivity.value == 1 / 2
     assert found.specificity.value == pytest.approx(2 / 3)
-    assert found.missed.value == 1 / 4
+    assert (found.missed_alone.value, found.missed.value) == (2 / 4, 1 / 4)  # 0.36 is rescued
+    assert found.rescued.value == 1 / 2
+    assert found.withdrawn.value == 2 / 4  # 0.42 and 0.44
     assert found.flags == {"uncertain": 3}
     assert found.risk_coverage.y[-1] == 4 / 8  # all answered: 0.36 and 0.1 missed, 0.44 and 0.8 alarmed
     assert why == {}

@@ -138,8 +138,9 @@ def _draw_rule(manifest: Manifest) -> str:
         f"The network's logits, divided by the temperature {show_number(manifest.temperature)}, then softmax; the "
         "probabilities of the malignant classes are added.",
         f"**Malignant** from {show_number(manifest.threshold)} on (operating point: {to_markdown(rule)}).",
-        f"Conformal sets for {show_round(sets.coverage)} of the lesions of each class: malignant is possible from "
-        f"{show_number(sets.malignant_from)} on, benign up to {show_number(sets.benign_to)}.",
+        f"Conformal sets for {show_round(sets.goals[0])} of the malignant and {show_round(sets.goals[1])} of the "
+        f"benign lesions: malignant is possible from {show_number(sets.malignant_from)} on, benign up to "
+        f"{show_number(sets.benign_to)}.",
         "**Refer** when the set does not hold just the answer, or a check below is not passed.",
     ]
     numbered = "\n".join(f"{number}. {step}" for number, step in enumerate(steps, 1))

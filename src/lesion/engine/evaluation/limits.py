@@ -87,22 +87,25 @@ def draw_stress(evaluation: Evaluation) -> str:
 def draw_referral(evaluation: Evaluation) -> str:
     """Conformal sets, referral and its reasons, risk over coverage."""
     referral = evaluation.referral
-    goal = show_round(referral.coverage)
+    malignant, benign = show_round(referral.malignant_goal), show_round(referral.benign_goal)
     note = (
         "Besides malignant and benign there is a third answer: refer. It is given when the probability does not settle "
-        f"the question (conformal sets, made to hold the truth for {goal} of the lesions of each class) or when "
+        f"the question (conformal sets, made to hold the truth for {malignant} of the malignant and {benign} of "
+        "the benign lesions) or when "
         "something is unusual about the image."
     )
     rows = [
         ["referred images", show(referral.referred, "referred")],
+        ["malignant images that are answered “benign”: missed without referral", show(referral.missed_alone, "missed")],
         ["malignant images that are neither found nor referred", show(referral.missed, "missed")],
+        ["answers “malignant” that are referred instead", show(referral.withdrawn, "withdrawn")],
         ["sensitivity among answered images", show(referral.sensitivity, "sensitivity")],
         ["specificity among answered images", show(referral.specificity, "specificity")],
         [
-            f"sets that hold “malignant” where it is true; goal {goal}",
+            f"sets that hold “malignant” where it is true; goal {malignant}",
             show(referral.malignant_covered, "malignant_covered"),
         ],
-        [f"sets that hold “benign” where it is true; goal {goal}", show(referral.benign_covered, "benign_covered")],
+        [f"sets that hold “benign” where it is true; goal {benign}", show(referral.benign_covered, "benign_covered")],
     ]
     flags = [
         [to_html(name_flags((flag,))), f"{count:,}", show_share(count / evaluation.images)]

@@ -30,6 +30,9 @@ def estimate_referral(answers: SplitAnswers) -> tuple[Referral, dict[str, str]]:
             "sensitivity": answered["sensitivity"],
             "specificity": answered["specificity"],
             "missed": _share(~predicted & ~referred, truth, weights),
+            "missed_alone": _share(~predicted, truth, weights),
+            "rescued": _share(referred, truth & ~predicted, weights),
+            "withdrawn": _share(referred, predicted, weights),
         }
 
     of = {
@@ -39,6 +42,9 @@ def estimate_referral(answers: SplitAnswers) -> tuple[Referral, dict[str, str]]:
         "sensitivity": (truth & ~referred, "no malignant image is answered"),
         "specificity": (~truth & ~referred, "no benign image is answered"),
         "missed": (truth, "no image is malignant"),
+        "missed_alone": (truth, "no image is malignant"),
+        "rescued": (truth & ~predicted, "no malignant image is answered benign"),
+        "withdrawn": (predicted, "no image is answered malignant"),
     }
     found = estimate_figures(
         measure, lesions, trials={name: count_lesions(lesions, each) for name, (each, _) in of.items()}
@@ -53,8 +59,9 @@ def estimate_referral(answers: SplitAnswers) -> tuple[Referral, dict[str, str]]:
         why["referral.area"] = explain_interval(len(set(lesions)))
     flags = Counter(flag for each in answers.predictions for flag in each.flags)
     return Referral(
-        sets.coverage, **found, flags=dict(flags.most_common()), risk_coverage=risk.curve, area=risk.area
-    ), why
+        sets.coverage, **found, flags=dict(flags.most_common()), risk_coverage=risk.curve, area=risk.area,
+        malignant_goal=sets.goals[0], benign_goal=sets.goals[1],
+    ), why  # fmt: skip
 
 
 def measure_certainty(malignant: Floats, threshold: float) -> Floats:

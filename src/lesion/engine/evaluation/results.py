@@ -27,7 +27,10 @@ from lesion.evaluation import Evaluation, Stress, Subgroup
 from lesion.records import Estimate
 
 OF_SUBGROUPS = ("auroc", "sensitivity", "specificity", "referred")
-OF_REFERRAL = ("malignant_covered", "benign_covered", "referred", "sensitivity", "specificity", "missed")
+OF_REFERRAL = (
+    "malignant_covered", "benign_covered", "referred", "sensitivity", "specificity", "missed_alone", "missed",
+    "rescued", "withdrawn",
+)  # fmt: skip
 
 
 def draw_results(evaluation: Evaluation) -> str:
@@ -110,7 +113,10 @@ def _draw_referral(evaluation: Evaluation) -> str:
     referral = evaluation.referral
     titles = {"sensitivity": "Sensitivity among answered images", "specificity": "Specificity among answered images"}
     rows = [[titles.get(name, name_figure(name)), show(getattr(referral, name), name)] for name in OF_REFERRAL]
-    goal = f"The goal of the sets is {show_round(referral.coverage)}."
+    goal = (
+        f"The goal of the sets is {show_round(referral.malignant_goal)} of the malignant and "
+        f"{show_round(referral.benign_goal)} of the benign lesions."
+    )
     flags = [
         [to_markdown(name_flags((flag,))), f"{count:,}", show_share(count / evaluation.images)]
         for flag, count in referral.flags.items()

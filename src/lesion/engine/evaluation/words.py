@@ -45,6 +45,9 @@ FIGURES = {
     "precision_recall": ("Precision-recall curve", ""),
     "referred": ("Referred", "share of images that are referred to a person"),
     "missed": ("Missed", "share of malignant images that are neither found nor referred"),
+    "missed_alone": ("Missed without referral", "share of malignant images that are answered benign"),
+    "rescued": ("Rescued", "share of the malignant images answered benign that are referred"),
+    "withdrawn": ("Alarms withdrawn", "share of the images answered malignant that are referred instead"),
     "malignant_covered": ("Malignant covered", "share of malignant images with “malignant” in their set, over lesions"),
     "benign_covered": ("Benign covered", "share of benign images with “benign” in their set, over lesions"),
     "flipped": ("Flipped", "share of images whose two-class answer changes"),
@@ -52,7 +55,8 @@ FIGURES = {
 }
 SHARES = {
     "sensitivity", "specificity", "precision", "negative_predictive_value", "accuracy", "balanced_accuracy",
-    "sensitivity_at_95_specificity", "specificity_at_95_sensitivity", "referred", "missed", "malignant_covered",
+    "sensitivity_at_95_specificity", "specificity_at_95_sensitivity", "referred", "missed",
+    "missed_alone", "rescued", "withdrawn", "malignant_covered",
     "benign_covered", "flipped",
 }  # fmt: skip
 FLAGS = {
