@@ -5,7 +5,6 @@ import pytest
 from PIL import Image
 
 from lesion.config.load import load_config
-from lesion.run import Run
 from tests.conftest import Cli
 
 COMMANDS = [
@@ -156,21 +155,3 @@ def test_training_without_the_extra_says_what_to_install(cli: Cli, monkeypatch: 
     assert outcome.code == 3
     assert "`lesion train` needs the 'train' extra: torch not installed" in outcome.err
     assert 'pip install "lesion[train]"' in outcome.err
-
-
-@pytest.mark.slow
-def test_the_road_from_a_folder_to_an_answer(
-    ham_copy: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["preprocess.size=32", "trainer.epochs=1", f"data.root={ham_copy}"]
-    trained = json.loads(cli("train", *words, "--json").out)
-    run = Run(Path(trained["run"]))
-    assert trained["model"] == str(run.model)
-    assert json.loads(cli("eval", "--json").out)["split"] == "test"
-    assert json.loads(cli("export", "--json").out)["parity_flips"] == 0
-    image = next((ham_copy / "HAM10000_images").iterdir())
-    assert len(json.loads(cli("predict", image, "--json").out)["predictions"]) == 1
-    shown = [cli("eval").out, cli("export").out]
-    assert "auroc" in shown[0]
-    assert "against torch" in shown[1]

@@ -159,6 +159,7 @@ def test_equal_digests_pair_with_the_first() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.soak
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"no HAM10000 at {REAL}; name it with LESION_HAM10000")
 def test_the_published_duplicates_of_ham10000_are_found() -> None:
     rows = scan(REAL)[0]

@@ -109,6 +109,7 @@ def hit(process: "subprocess.Popen[str]", number: int, child: bool) -> str:
     return said
 
 
+@pytest.mark.soak  # minutes; torchrun and resuming each have a test that runs with all
 def test_two_processes_are_one_run_through_a_kill_a_signal_and_two_resumes(quick: Config) -> None:
     mine = words(quick, "trainer.devices=2", "trainer.batch_size=8", "trainer.epochs=999", "trainer.patience=999")
     process = start(*mine)
