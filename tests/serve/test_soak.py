@@ -173,7 +173,8 @@ def test_mutated_requests_never_hurt(full: bool, served: Served) -> None:
     found = sorted({answer[9:12].decode("latin-1") for answer in answers})
     say(f"{len(answers)} mutated requests in {time.monotonic() - start:.0f} s: {found}")
     assert all(answer == b"" or answer.startswith(b"HTTP/1.1 ") for answer in answers)
-    assert not [status for status in found if status.startswith("5")]
+    # 501 and 505 tell of a transfer coding and a version of HTTP that the server does not speak.
+    assert not [status for status in found if status.startswith("5") and status not in ("501", "505")]
     assert httpx.get(f"{served.url}/livez", trust_env=False).status_code == 200
 
 
