@@ -200,7 +200,7 @@ def show_chance(p_value: float | None) -> str:
 
 def show_round(share: float) -> str:
     """A share that was set, not measured, in percent."""
-    return f"{100 * share:g} %"
+    return f"{100 * share:.3g} %"
 
 
 def show_rule(rule: str) -> str:
