@@ -92,13 +92,14 @@ def test_what_is_pulled_is_what_was_pushed(home: Path) -> None:
     assert stages_run(dvc(home, "repro")) == []
 
 
-def test_a_changed_parameter_runs_again_what_depends_on_it(home: Path) -> None:
+def test_a_changed_parameter_is_seen_by_the_stages_that_read_it(home: Path) -> None:
     parameters = home / "configs" / "pipeline.yaml"
     edit(parameters, "lr: 2.0e-3", "lr: 1.0e-3")
     assert json.loads(dvc(home, "status", "--json")).keys() == {"train"}
     edit(parameters, "lr: 1.0e-3", "lr: 2.0e-3")
     edit(parameters, "split_seed: 0", "split_seed: 1")
-    assert stages_run(dvc(home, "repro")) == ["prepare", "train", "eval", "export"]
+    assert json.loads(dvc(home, "status", "--json")).keys() == {"prepare", "train"}
+    edit(parameters, "split_seed: 1", "split_seed: 0")
 
 
 def test_a_damaged_cache_of_dvc_does_not_pass_unseen(home: Path) -> None:

@@ -167,6 +167,7 @@ def test_under_torchrun_two_processes_train_as_one_and_end_together_at_nan(quick
     assert figures(run)[0] == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.soak
 def test_two_processes_that_normalise_their_own_halves_reach_what_one_does(tmp_path: Path) -> None:
     synthesize(tmp_path / "data", SynthSpec(lesions=300, width=120, height=90))
     shared = (f"data.root={tmp_path / 'data'}", "data.val=0.4", "data.test=0.05", *QUICK, "preprocess.size=64",
