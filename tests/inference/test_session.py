@@ -1,6 +1,5 @@
 """A session that starts and answers in time, or says why not."""
 
-import os
 import subprocess
 import sys
 import time
@@ -85,37 +84,6 @@ def test_an_inference_without_end_is_ended(monkeypatch: pytest.MonkeyPatch, capf
             predictor.run(PIXELS)
     assert len(Predictor(TINY, 1).run(PIXELS).logits) == 1
     assert capfd.readouterr().err == ""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="cannot fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_that_was_forked_ends_its_inferences_too() -> None:
-    program = """
-import os, sys
-import onnxruntime as ort
-from lesion.inference.session import _clock, make_options
-from time import sleep
-_clock.begin(make_options(), 60)
-if child := os.fork():
-    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-options = make_options()
-_clock.begin(options, 0.1)
-while not options.terminate:
-    sleep(0.05)
-"""
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE_S)
-
-
-def test_no_inference_gets_older_while_its_process_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    hours = iter(range(0, 10**9, 3600))
-    monkeypatch.setattr(session, "_LOOK_S", 0.01)
-    monkeypatch.setattr(session, "monotonic", lambda: next(hours))
-    clock, options = session._Clock(), session.make_options()
-    run = clock.begin(options, PATIENCE_S)
-    while run.left_s == PATIENCE_S:
-        time.sleep(0.01)
-    assert run.left_s > 0
-    assert not options.terminate
 
 
 def test_a_lack_of_memory_is_told() -> None:

@@ -23,9 +23,10 @@ from uvicorn.server import ServerState
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
 from lesion.serve.app import create_app
-from lesion.serve.connection import MAX_REFUSED, Connection, Turns
+from lesion.serve.connection import MAX_REFUSED, Connection
 from lesion.serve.door import Door
 from lesion.serve.jobs import Job
+from lesion.serve.pipelining import PipelineTurns
 from lesion.serve.process import Server, count_accepts, count_connections, listen
 from lesion.serve.service import Service
 from lesion.serve.slot import Serving, Slot
@@ -527,7 +528,7 @@ async def talk(words: bytes, cuts: list[int]) -> bytes:
     failures: list[Any] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
-    limits = {"door": NoDoor(), "turns": Turns(), "receive_s": 5.0, "max_bytes": 10_000, "max_connections": 10}
+    limits = {"door": NoDoor(), "turns": PipelineTurns(), "receive_s": 5.0, "max_bytes": 10_000, "max_connections": 10}
     state = ServerState()
     make = partial(Connection, config=config, server_state=state, app_state={}, **limits)
     server = await loop.create_server(make, "127.0.0.1", 0)

@@ -17,10 +17,10 @@ import pytest
 from lesion.config.serving import ServeConfig
 from lesion.errors import NotAnImage, Overloaded
 from lesion.inference.predictor import Predictor
+from lesion.inference.watchdog import Watchdog
 from lesion.serve.jobs import Job, Outcome
 from lesion.serve.pipeline import LEAP, MEMORY, NICE, Pipeline
 from lesion.serve.slot import Serving, Slot
-from lesion.serve.watchdog import Watchdog
 from tests.serve.conftest import PICTURE, TINY
 
 

@@ -19,11 +19,11 @@ import pytest
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import ArtifactError, CheckFailed, NotFoundError, RemoteError, StoreError
+from lesion.inference.watchdog import Watchdog
 from lesion.serve import sources
 from lesion.serve.reload import LIMIT_S, Reloader, open_models
 from lesion.serve.slot import Slot
 from lesion.serve.sources import DepotSource, FileSource, RegistrySource
-from lesion.serve.watchdog import Watchdog
 from lesion.tracking.registry import Registry
 from tests.conftest import PATIENCE_S
 from tests.serve.changing import (

@@ -10,11 +10,11 @@ import pytest
 from lesion.artifact import Artifact
 from lesion.config.serving import ServeConfig
 from lesion.inference.predictor import Predictor
+from lesion.inference.watchdog import Watchdog
 from lesion.serve.metrics import Metrics
 from lesion.serve.pipeline import Pipeline
 from lesion.serve.shadow import WAITING, Shadow
 from lesion.serve.slot import SHADOW, Serving, Slot
-from lesion.serve.watchdog import Watchdog
 from tests.conftest import PATIENCE_S
 from tests.serve.changing import BLACK, answer_of, identity_of, make_moody, make_twin, place, running, wait_until
 from tests.serve.conftest import PICTURE, TINY

@@ -2,72 +2,14 @@
 
 import signal
 import sys
-import threading
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from lesion.serve.watchdog import LOOK_S, Step, Watchdog
 from tests.conftest import PATIENCE_S
 from tests.serve.changing import BLACK, Running, identity_of, make_hanging, make_twin, place, running, wait_until
 from tests.serve.conftest import PICTURE, TINY
-
-
-def test_a_step_is_given_up_once_after_its_limit() -> None:
-    counted: list[str] = []
-    given_up: list[Step] = []
-    watchdog = Watchdog(counted.append)
-
-    def give_up(step: Step) -> bool:
-        given_up.append(step)
-        return True
-
-    slow, quick = Step("decode", 2.0, give_up), Step("infer", 2.0, give_up)
-    watchdog.begin(slow)
-    watchdog.begin(quick)
-    watchdog.look(1.5)
-    watchdog.end(quick)
-    assert counted == []
-    watchdog.look(1.0)
-    watchdog.look(9.0)
-    watchdog.close()
-    assert counted == ["decode"]
-    assert given_up == [slow]
-
-
-def test_a_step_that_ended_meanwhile_is_not_counted_and_an_error_stops_nothing() -> None:
-    counted: list[str] = []
-    watchdog = Watchdog(counted.append)
-
-    def fail(step: Step) -> bool:
-        raise RuntimeError("can't start new thread")
-
-    watchdog.begin(Step("decode", 1.0, lambda step: False))
-    watchdog.begin(Step("infer", 1.0, fail))
-    watchdog.look(2.0)
-    watchdog.close()
-    assert counted == ["infer"]
-
-
-def test_time_in_which_the_process_stood_still_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, *(1000.0 * number for number in range(1, 1000))])
-    looked = threading.Event()
-    ages: list[float] = []
-    watchdog = Watchdog()
-
-    def look(seconds: float) -> None:
-        ages.append(seconds)
-        looked.set()
-
-    monkeypatch.setattr("lesion.serve.watchdog.LOOK_S", 0.01)
-    monkeypatch.setattr("lesion.serve.watchdog.monotonic", lambda: next(clock))
-    monkeypatch.setattr(watchdog, "look", look)
-    watchdog.begin(Step("decode", 1e9, lambda step: True))
-    assert looked.wait(PATIENCE_S)
-    watchdog.close()
-    assert max(ages) <= 0.02 < LOOK_S
-
 
 # Decoding the black picture never ends; what takes minutes takes moments.
 HANGING = """

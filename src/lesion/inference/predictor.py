@@ -114,11 +114,6 @@ class Predictor:
             )
         return difference
 
-    @staticmethod
-    def make_options() -> ort.RunOptions:
-        """Options for one `run`, which another thread can end."""
-        return make_options()
-
     def run(self, pixels: Pixels, maps: bool = False, options: ort.RunOptions | None = None) -> Answers:
         """Everything about uint8 pixels (n, size, size, 3), with `maps` where the network looks, too.
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from threading import Event, Thread
-from time import monotonic, sleep
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,6 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from lesion.errors import ArtifactError, CheckFailed, LesionError, OutOfMemory, brief
+from lesion.inference.watchdog import Step, Watchdog
 
 T = TypeVar("T")
 LIMIT_S = 60.0
@@ -20,51 +19,7 @@ IMAGE_S = 10.0
 """In addition for each image of an inference."""
 FATAL = 4  # to onnxruntime; what it says goes straight to stderr, which in a server may be a pipe that nobody reads
 _GRACE_S = 5.0  # for an inference to end after it was told to
-_LOOK_S = 0.25  # between two looks at the inferences
-
-
-@dataclass(slots=True, eq=False)
-class _Run:
-    """An inference in another thread."""
-
-    options: ort.RunOptions
-    left_s: float
-    """Seconds until it is told to end."""
-
-
-class _Clock:
-    """A thread that tells inferences to end that take too long; to hand each to a thread would cost 0.3 ms."""
-
-    def __init__(self) -> None:
-        self._runs: set[_Run] = set()
-        self._thread: Thread | None = None
-
-    def begin(self, options: ort.RunOptions, limit_s: float) -> _Run:
-        """Watch an inference from now on; raises OutOfMemory when there can be no further thread."""
-        run = _Run(options, limit_s)
-        if self._thread is None or not self._thread.is_alive():  # not started, or not in this process: it was forked
-            (self._thread,) = _start_threads(1, self._watch)
-        self._runs.add(run)
-        return run
-
-    def end(self, run: _Run) -> None:
-        """Watch it no more."""
-        self._runs.discard(run)
-
-    def _watch(self) -> None:
-        last = monotonic()
-        while True:
-            sleep(_LOOK_S)
-            now = monotonic()
-            passed = min(now - last, 2 * _LOOK_S)  # no more, when the process or its machine was stopped
-            for run in tuple(self._runs):
-                run.left_s -= passed
-                if run.left_s <= 0:
-                    run.options.terminate = True
-            last = now
-
-
-_clock = _Clock()
+_watchdog = Watchdog()  # to hand each inference to a thread of its own would cost 0.3 ms
 
 
 def start_session(graph: bytes, threads: int, limit_s: float = LIMIT_S) -> Any:
@@ -120,17 +75,23 @@ def make_options() -> ort.RunOptions:
 
 def _run_in_time(session: Any, names: Sequence[str], pixels: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.float32]]:
     options, limit_s = make_options(), LIMIT_S + IMAGE_S * len(pixels)
-    run = _clock.begin(options, limit_s)
+
+    def stop(step: Step) -> bool:
+        options.terminate = True
+        return False  # the thread ends, and the error below tells of it
+
+    step = Step("infer", limit_s, stop)
+    _watchdog.begin(step)
     try:
         return run_session(session, names, pixels, options)
     except CheckFailed as error:
-        if run.left_s > 0:
+        if step.age_s < limit_s:
             raise
         raise CheckFailed(
             f"the model did not answer within {limit_s:g} s", hint="do not use it: it may never answer"
         ) from error
     finally:
-        _clock.end(run)
+        _watchdog.end(step)
 
 
 def run_within(limit_s: float, work: Callable[[], T], complaint: str, stop: Callable[[], None] | None = None) -> T:

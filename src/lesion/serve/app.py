@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from lesion.config.serving import ServeConfig
 from lesion.errors import LesionError
 from lesion.inference.threads import usable_cpus
+from lesion.inference.watchdog import Watchdog
 from lesion.serve.admission import Gate
 from lesion.serve.frame import Frame
 from lesion.serve.limits import make_limiter
@@ -34,7 +35,6 @@ from lesion.serve.static import Page
 from lesion.serve.tokens import Tokens
 from lesion.serve.tracing import open_tracing
 from lesion.serve.uploads import Intake
-from lesion.serve.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from lesion.serve.journal import Journal

@@ -3,54 +3,26 @@
 import asyncio
 import re
 import socket
-from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lesion.serve.door import Door
+from lesion.serve.pipelining import PipelineTurns, ReadGate
 from lesion.serve.problems import Refused
 
 MAX_HEAD = 64 * 2**10  # bytes of a request line with its headers; also of chunk extensions and trailers
 MAX_HEADERS = 200  # counted while they are parsed; `frame.MAX_HEADERS` is the documented limit
 MAX_REFUSED = 2**20  # bytes beyond the largest request body that are read, and dropped, after the response
 MAX_READ = 2**16  # bytes of one read: bounds the work between two turns of the event loop, and the memory
-PIPELINED = 8  # requests behind others that are parsed in one turn of the event loop, of all connections
 HEAD, BODY, DONE = "head", "body", "done"
 _END_OF_HEAD = re.compile(rb"\n\r?\n")
 _UPGRADE = re.compile(rb"(?i)\nupgrade[ \t]*:[^\n]*")
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class Turns:
-    """Spreads pipelined requests over turns of the event loop, so that other connections need not wait for all."""
-
-    def __init__(self) -> None:
-        self._line: deque[Connection] = deque()
-        self._is_due = False
-
-    def join(self, connection: "Connection") -> None:
-        """Let a connection parse its next request after those that joined before."""
-        self._line.append(connection)
-        self._plan(connection.loop)
-
-    def _plan(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self._line and not self._is_due:
-            self._is_due = True
-            loop.call_soon(self._take, loop)
-
-    def _take(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = [self._line.popleft() for _ in range(min(PIPELINED, len(self._line)))]
-        self._is_due = False
-        self._plan(loop)
-        for connection in batch:
-            connection.parse()
 
 
 class EarlyResponse:
@@ -59,24 +31,6 @@ class EarlyResponse:
     response_started = response_complete = True
     disconnected = False
     message_event = asyncio.Event()
-
-
-class ReadGate(FlowControl):
-    """Flow control that reads nothing while the connection holds a request that waits for its turn.
-
-    uvicorn resumes reading for each request and each response. Each time, a pipelining client would add a whole read to
-    what is held, and one small request would be taken from it.
-    """
-
-    def __init__(self, transport: Any, waits: Callable[[], bool]) -> None:
-        """Args: waits, whether a request waits for its turn."""
-        super().__init__(transport)
-        self._waits = waits
-
-    def resume_reading(self) -> None:
-        """Resume reading, unless a request waits."""
-        if not self._waits():
-            super().resume_reading()
 
 
 class Connection(HttpToolsProtocol):
@@ -94,7 +48,14 @@ class Connection(HttpToolsProtocol):
     """
 
     def __init__(
-        self, *, door: Door, turns: Turns, receive_s: float, max_bytes: int, max_connections: int, **uvicorn: Any
+        self,
+        *,
+        door: Door,
+        turns: PipelineTurns,
+        receive_s: float,
+        max_bytes: int,
+        max_connections: int,
+        **uvicorn: Any,
     ) -> None:
         """Args: door, answers without the application; turns, of the server; limits; and uvicorn's own arguments."""
         super().__init__(**uvicorn)
@@ -146,7 +107,7 @@ class Connection(HttpToolsProtocol):
             self._start_keep_alive_timer()
         else:
             self._buffer += data
-            self.parse()
+            self._parse()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection open for the response if a complete request waits for one."""
@@ -202,7 +163,7 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self._buffer and not self.transport.is_closing():
             self._unset_keepalive_if_required()
-            self._turns.join(self)
+            self._turns.join(self._parse)
         elif self._half_closed:
             self.transport.close()
 
@@ -250,7 +211,7 @@ class Connection(HttpToolsProtocol):
         self._refused = error
         raise error
 
-    def parse(self) -> None:
+    def _parse(self) -> None:
         """Parse the buffer up to the end of a request that is not answered yet, or to what is incomplete."""
         while self._buffer and not self.transport.is_closing():
             if self._stage == DONE:
@@ -266,7 +227,7 @@ class Connection(HttpToolsProtocol):
                 break
             self._feed(piece)
             if self._stage == DONE and self._is_answered and self._buffer:  # answered early: let others go on, too
-                self._turns.join(self)
+                self._turns.join(self._parse)
                 return
         if self._stage != BODY:  # the application asks for the rest of a body
             self.flow.resume_reading()

@@ -23,9 +23,9 @@ from time import monotonic, perf_counter
 import onnxruntime as ort
 
 from lesion.errors import Overloaded
-from lesion.inference.predictor import Predictor
+from lesion.inference.session import make_options
+from lesion.inference.watchdog import Step, Watchdog
 from lesion.serve.jobs import Job, Outcome, answer_batch
-from lesion.serve.watchdog import Step, Watchdog
 
 NICE = 5  # more than the process': an event loop that is ready takes the processor from a decoder at once
 MEMORY = 0.95  # of the estimated service time, per image
@@ -157,7 +157,7 @@ class Pipeline:
                 work = None
                 if self._ready and self._running < self.lanes:
                     self._running += 1
-                    crowded, options = self.load > max(1, self.threads // 2), Predictor.make_options()
+                    crowded, options = self.load > max(1, self.threads // 2), make_options()
                     work = Work(INFER, self._limit_s, self._give_up, 0.0, self._take_batch(), crowded, options)
                 elif self._waiting:
                     work = Work(DECODE, self._limit_s, self._give_up, 0.0, [self._waiting.popleft()])

@@ -13,9 +13,10 @@ from fastapi import FastAPI
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import ConfigError
-from lesion.serve.connection import Connection, Turns
+from lesion.serve.connection import Connection
 from lesion.serve.door import Door
 from lesion.serve.ending import Ending
+from lesion.serve.pipelining import PipelineTurns
 from lesion.serve.service import Service
 from lesion.serve.signals import hang_ups
 
@@ -67,7 +68,7 @@ class Server(uvicorn.Server):
         make = partial(
             Connection,
             door=self._door,
-            turns=Turns(),
+            turns=PipelineTurns(),
             receive_s=settings.receive_s,
             max_bytes=int(settings.max_upload_mb * 2**20),
             max_connections=count_connections(),

@@ -17,11 +17,11 @@ from lesion.errors import ArtifactError, LesionError, OutOfMemory, OutputError, 
 from lesion.inference.predictor import Predictor
 from lesion.inference.threads import usable_cpus
 from lesion.inference.trial import try_out
+from lesion.inference.watchdog import Step, Watchdog
 from lesion.manifest import Manifest
 from lesion.serve.canary import split_canary
 from lesion.serve.slot import CANARY, LIVE, SHADOW, Serving, Slot
 from lesion.serve.sources import Source
-from lesion.serve.watchdog import Step, Watchdog
 
 log = logging.getLogger(__name__)
 SOON_S = 1.0  # between two looks while a model leaves, and before the first retry without `watch_s`

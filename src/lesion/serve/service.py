@@ -7,6 +7,7 @@ from starlette.requests import Request
 
 from lesion.config.serving import ServeConfig
 from lesion.errors import TooManyRequests
+from lesion.inference.watchdog import Watchdog
 from lesion.serve.admission import Gate
 from lesion.serve.clients import header
 from lesion.serve.limits import Limiter
@@ -19,7 +20,6 @@ from lesion.serve.slot import Slot
 from lesion.serve.tokens import Tokens
 from lesion.serve.tracing import Tracing
 from lesion.serve.uploads import Intake
-from lesion.serve.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from lesion.serve.journal import Journal

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import onnxruntime as ort
 
 from lesion.errors import brief
-from lesion.inference.predictor import Predictor
+from lesion.inference.session import make_options
+from lesion.inference.watchdog import Step, Watchdog
 from lesion.serve.metrics import Metrics
 from lesion.serve.pipeline import Pipeline
 from lesion.serve.slot import SHADOW, Serving, Slot
-from lesion.serve.watchdog import Step, Watchdog
 from lesion.taxonomy import MALIGNANT
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ HANGING = 4  # threads at most: beyond that the shadow is asked no more until on
 class Asking(Step):
     """One image that the shadow is asked about."""
 
-    options: ort.RunOptions = field(default_factory=Predictor.make_options)
+    options: ort.RunOptions = field(default_factory=make_options)
     is_over: bool = False
     is_lost: bool = False
 

@@ -1,4 +1,4 @@
-"""Steps of background threads, each with a time limit: one that hangs is given up, and others go on in its place."""
+"""Steps of threads, each with a time limit: one that takes longer is given up."""
 
 import logging
 from collections.abc import Callable
@@ -32,12 +32,12 @@ class Watchdog:
         self._steps: set[Step] = set()
         self._closed = Event()
         self._lock = Lock()
-        self._started = False
+        self._thread: Thread | None = None
 
     def begin(self, step: Step) -> None:
         """Watch `step` from now on."""
         self._steps.add(step)
-        if not self._started:
+        if self._thread is None or not self._thread.is_alive():  # not started, or not in this process: it was forked
             self._start()
 
     def end(self, step: Step) -> None:
@@ -58,9 +58,11 @@ class Watchdog:
 
     def _start(self) -> None:
         with self._lock, suppress(RuntimeError):  # no more threads now: the next step tries again
-            if not self._started:
-                Thread(target=self._run, name="watchdog", daemon=True).start()
-                self._started = True
+            if self._closed.is_set() or (self._thread is not None and self._thread.is_alive()):
+                return
+            thread = Thread(target=self._run, name="watchdog", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         last = monotonic()
